@@ -1,0 +1,60 @@
+"""Domain events for Django: recorded in the transaction, kept in an append-only log, delivered afterwards, surely."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .capture import arecord, record
+    from .delivery import Batch, Outcome
+    from .events import event
+    from .forwarding import EventForwarder
+    from .handlers import handles
+    from .models import EventEntry
+    from .consumers import OffsetStore
+    from .senders import EventSender
+    from .store import EventStore, Page
+
+__all__ = [
+    "Batch",
+    "EventEntry",
+    "EventForwarder",
+    "EventSender",
+    "EventStore",
+    "OffsetStore",
+    "Outcome",
+    "Page",
+    "arecord",
+    "event",
+    "handles",
+    "record",
+]
+
+__version__ = "0.1.0"
+
+# An app's models.py may import these names while the app registry is still filling; what needs models is found on first use.
+_HOMES = {
+    "Batch": "delivery",
+    "EventEntry": "models",
+    "EventForwarder": "forwarding",
+    "EventSender": "senders",
+    "EventStore": "store",
+    "OffsetStore": "consumers",
+    "Outcome": "delivery",
+    "Page": "store",
+    "arecord": "capture",
+    "event": "events",
+    "handles": "handlers",
+    "record": "capture",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,136 @@
+"""record(): what happened, inside the transaction that made it happen."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID
+
+from asgiref.sync import sync_to_async
+from django.db import connections, models, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from ..conf import get_settings
+from ..consumers import OffsetStore, declared_consumers
+from ..exceptions import EventStoreError
+from ..handlers import call_handler, handler_registry
+from ..models import EventEntry
+from ..signals import event_recorded, events_committed, send
+from ..store import EventStore
+
+__all__ = ["arecord", "forget_known_consumers", "record"]
+
+logger = logging.getLogger(__name__)
+
+# Aliases where this process has seen that every declared consumer has its start. Only a commit may say so.
+_consumers_known: set[str] = set()
+
+
+def record(
+    *events: object,
+    stream: models.Model | str | None = None,
+    expected_version: int | None = None,
+    metadata: Mapping[str, object] | None = None,
+    event_id: UUID | None = None,
+    subject: str | None = None,
+    using: str | None = None,
+) -> list[EventEntry]:
+    """Record events in the caller's transaction: they are in the log if and only if it commits.
+
+    ``events``: instances of event classes, or a type name and a mapping: ``record("orders.OrderPlaced", {"order_id": 1})``.
+    ``stream``: a saved model instance or a text; what the events are about, and the unit of ordering.
+    ``expected_version``: the version the stream is expected to have, 0 for a new one; a stream takes either versioned or
+    plain events. ``metadata``: a mapping kept beside the payload. ``event_id``: makes recording the same event again a
+    no-op that returns the first entry. ``subject``: whose data it is. ``using``: the database alias of the transaction.
+
+    Runs handlers with ``mode="sync"`` first, inserts all entries in one statement, and wakes the consumers after the
+    commit. Returns the entries in order; they get their positions after the commit.
+
+    Raises EventEncodingError, ConcurrencyError, MixedStreamError, EventIdConflict, and what a sync handler raises: then
+    nothing is recorded.
+    """
+    store = EventStore(using)
+    connection = connections[store.using]
+    if not connection.in_atomic_block:
+        _outside_transaction(connection)
+        with transaction.atomic(using=store.using):
+            return _record(store, events, stream, expected_version, metadata, event_id, subject)
+    return _record(store, events, stream, expected_version, metadata, event_id, subject)
+
+
+async def arecord(*events: object, **arguments: Any) -> list[EventEntry]:
+    """See record()."""
+    return await sync_to_async(record)(*events, **arguments)
+
+
+def _record(
+    store: EventStore,
+    events: tuple[object, ...],
+    stream: models.Model | str | None,
+    expected_version: int | None,
+    metadata: Mapping[str, object] | None,
+    event_id: UUID | None,
+    subject: str | None,
+) -> list[EventEntry]:
+    if event_id is not None and store.recorded(event_id) is not None:
+        return store.save(*events, stream=stream, event_id=event_id)
+    entries = store.prepare(*events, stream=stream, metadata=metadata, event_id=event_id, subject=subject)
+    for entry in entries:
+        for handler in handler_registry.sync_for(entry.type):
+            call_handler(handler, entry)
+    connection = connections[store.using]
+    _know_consumers(connection)  # before the insert: on SQLite the entry has its position at once
+    stored = store.append(entries, expected_version=expected_version, once=event_id is not None)
+    send(event_recorded, sender=EventEntry, entries=stored, using=store.using)
+    _wake_after_commit(connection)
+    return stored
+
+
+def _outside_transaction(connection: BaseDatabaseWrapper) -> None:
+    choice = get_settings().OUTSIDE_TRANSACTION
+    message = (
+        "record() was called outside transaction.atomic(): the event is stored, but the change it reports is not in the same "
+        "transaction. Wrap both in atomic(), or set EVENTSTORE['OUTSIDE_TRANSACTION'] to 'allow'."
+    )
+    if choice == "error":
+        raise EventStoreError(message)
+    if choice == "warn" and connection.get_autocommit():
+        warnings.warn(message, RuntimeWarning, stacklevel=3)
+
+
+def _know_consumers(connection: BaseDatabaseWrapper) -> None:
+    """A consumer that starts at now must not miss what is recorded by the first process that knows it."""
+    alias = connection.alias
+    if alias in _consumers_known:
+        return
+    OffsetStore(alias).register(declared_consumers().values())
+    # Rolled back, the rows are gone, and a TestCase rolls back even what its on_commit callbacks have seen.
+    if not any(getattr(block, "_from_testcase", False) for block in connection.atomic_blocks):
+
+        def remember() -> None:
+            _consumers_known.add(alias)
+
+        transaction.on_commit(remember, using=alias, robust=True)
+
+
+def _wake_after_commit(connection: BaseDatabaseWrapper) -> None:
+    """One hook per transaction. It only wakes somebody: losing it costs time, never an event."""
+    savepoints = set(connection.savepoint_ids)
+    if connection.run_on_commit:
+        sids, hook = connection.run_on_commit[-1][:2]
+        if getattr(hook, "wakes_eventstore", False) and sids <= savepoints:
+            return
+    alias = connection.alias
+
+    def wake() -> None:
+        send(events_committed, sender=EventEntry, using=alias)
+
+    wake.wakes_eventstore = True  # type: ignore[attr-defined]
+    transaction.on_commit(wake, using=alias, robust=True)
+
+
+def forget_known_consumers() -> None:
+    """Look again whether every consumer has its start; for a database that was emptied or another that took its place."""
+    _consumers_known.clear()

@@ -1,0 +1,165 @@
+"""The settings: one ``EVENTSTORE`` dict, parsed into a frozen, typed object."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from difflib import get_close_matches
+from functools import lru_cache
+from typing import Literal, get_args
+
+from django.conf import settings as django_settings
+from django.core.exceptions import ImproperlyConfigured
+from django.core.signals import setting_changed
+from django.dispatch import receiver
+
+__all__ = ["ConsumerSettings", "OutsideTransaction", "Settings", "get_settings", "setting_problems"]
+
+OutsideTransaction = Literal["allow", "warn", "error"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConsumerSettings:
+    """One consumer of ``EVENTSTORE["CONSUMERS"]``."""
+
+    SENDER: str
+    """Dotted path of the EventSender class that delivers for this consumer."""
+    OPTIONS: Mapping[str, object] = field(default_factory=dict)
+    """Keyword arguments of the sender class."""
+    EVENTS: tuple[str, ...] = ("*",)
+    """Type names, or prefixes such as ``orders.*``; ``*`` is every event."""
+    START: Literal["now", "beginning"] | int = "now"
+    """Where the consumer begins when it is first seen: at the head of the log, at its beginning, or after a position."""
+    LIMIT: int = 100
+    """Entries per batch."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Every setting with its default. The names are the keys of the ``EVENTSTORE`` dict."""
+
+    CONSUMERS: Mapping[str, ConsumerSettings] = field(default_factory=dict)
+    """Consumers with a sender, by name. Durable handlers need no entry: each is a consumer of its own."""
+    MAX_PAYLOAD_BYTES: int = 1_000_000
+    """Largest payload, in bytes of UTF-8 JSON, and the largest metadata; more is refused where the event is recorded."""
+    OUTSIDE_TRANSACTION: OutsideTransaction = "warn"
+    """What record() does outside atomic(), where the event and the change it reports cannot commit together."""
+    CREATE_BEAT_SCHEDULE: bool = True
+    """Whether migrate creates the periodic task of the forwarder (never changed once it exists)."""
+    FORWARD_EVERY: timedelta = timedelta(seconds=1)
+    """Period of that periodic task when it is created."""
+    FORWARD_SECONDS: timedelta = timedelta(seconds=20)
+    """Longest run of one forward task; with more to do it enqueues itself again."""
+    FORWARD_EVENTS: int = 10_000
+    """Most events one forward task delivers before it enqueues itself again."""
+    LEASE: timedelta = timedelta(seconds=60)
+    """How long a worker holds a consumer without renewing; a stopped worker delays its consumer no longer than this."""
+    WAKE_UP: bool = True
+    """Whether a commit that recorded events sends a forward task at once, besides the periodic one."""
+    WAKE_UP_INTERVAL: timedelta = timedelta(milliseconds=100)
+    """Shortest time between two such wake-ups of one process."""
+    RETRY_BASE: timedelta = timedelta(seconds=1)
+    """Upper bound of the first delay after a failed delivery; it doubles with each attempt."""
+    RETRY_CAP: timedelta = timedelta(minutes=5)
+    """Longest delay between two attempts."""
+    PAGE_LIMIT: int = 1_000
+    """Most events in one page of the HTTP API; a larger ``limit`` is taken as this."""
+
+
+def _value_problem(name: str, value: object, default: object) -> str | None:
+    """What is wrong with a scalar setting, or None."""
+    if name == "OUTSIDE_TRANSACTION":
+        choices = get_args(OutsideTransaction)
+        return None if value in choices else f"must be one of {', '.join(map(repr, choices))}"
+    if isinstance(default, bool):
+        return None if isinstance(value, bool) else "must be True or False"
+    if isinstance(default, int):
+        ok = isinstance(value, int) and not isinstance(value, bool) and value > 0
+        return None if ok else "must be a positive integer"
+    if isinstance(default, timedelta):
+        ok = isinstance(value, timedelta) and value > timedelta(0)
+        return None if ok else "must be a positive datetime.timedelta"
+    raise AssertionError(name)
+
+
+def _unknown(where: str, key: object, known: list[str]) -> str:
+    close = get_close_matches(str(key), known, n=1)
+    hint = f" Did you mean {close[0]!r}?" if close else f" Known: {', '.join(known)}."
+    return f"{where}: unknown key {key!r}.{hint}"
+
+
+def _consumer(name: object, raw: object, problems: list[str]) -> ConsumerSettings | None:
+    where = f"EVENTSTORE['CONSUMERS'][{name!r}]"
+    if not isinstance(name, str) or not name or len(name) > 150:
+        problems.append(f"{where}: a consumer's name is a text of 1 to 150 characters.")
+        return None
+    if not isinstance(raw, Mapping):
+        problems.append(f"{where} must be a dict with 'SENDER'.")
+        return None
+    known = [f.name for f in dataclasses.fields(ConsumerSettings)]
+    problems.extend(_unknown(where, key, known) for key in raw if key not in known)
+    before = len(problems)
+    sender, options, events = raw.get("SENDER"), raw.get("OPTIONS", {}), raw.get("EVENTS", ("*",))
+    start, limit = raw.get("START", "now"), raw.get("LIMIT", 100)
+    if not isinstance(sender, str) or "." not in sender:
+        problems.append(f"{where}['SENDER'] must be the dotted path of an EventSender class.")
+    if not isinstance(options, Mapping):
+        problems.append(f"{where}['OPTIONS'] must be a dict.")
+    if isinstance(events, str) or not all(isinstance(pattern, str) for pattern in events) or not events:
+        problems.append(f"{where}['EVENTS'] must be a list of type names or prefixes such as 'orders.*'.")
+    if start not in ("now", "beginning") and not (isinstance(start, int) and start >= 0):
+        problems.append(f"{where}['START'] must be 'now', 'beginning' or a position.")
+    if not isinstance(limit, int) or not 1 <= limit <= 10_000:
+        problems.append(f"{where}['LIMIT'] must be between 1 and 10000.")
+    if len(problems) > before:
+        return None
+    return ConsumerSettings(SENDER=str(sender), OPTIONS=dict(options), EVENTS=tuple(events), START=start, LIMIT=limit)
+
+
+def _parse(raw: object) -> tuple[Settings, list[str]]:
+    """Settings with the default where a value is wrong, and one sentence per problem."""
+    problems: list[str] = []
+    if not isinstance(raw, Mapping):
+        return Settings(), ["EVENTSTORE must be a dict."]
+    defaults = Settings()
+    known = [f.name for f in dataclasses.fields(Settings)]
+    values: dict[str, object] = {}
+    for key, value in raw.items():
+        if key not in known:
+            problems.append(_unknown("EVENTSTORE", key, known))
+        elif key == "CONSUMERS":
+            if isinstance(value, Mapping):
+                parsed = {name: _consumer(name, given, problems) for name, given in value.items()}
+                values[key] = {name: consumer for name, consumer in parsed.items() if consumer is not None}
+            else:
+                problems.append("EVENTSTORE['CONSUMERS'] must be a dict of consumers by name.")
+        elif problem := _value_problem(key, value, getattr(defaults, key)):
+            problems.append(f"EVENTSTORE[{key!r}] {problem}.")
+        else:
+            values[key] = value
+    return dataclasses.replace(defaults, **values), problems  # type: ignore[arg-type]
+
+
+def setting_problems() -> list[str]:
+    """One sentence per mistake in ``EVENTSTORE``: unknown keys with the name they resemble, values of a wrong kind."""
+    return _parse(getattr(django_settings, "EVENTSTORE", {}))[1]
+
+
+@lru_cache(maxsize=1)
+def get_settings() -> Settings:
+    """The parsed settings.
+
+    Raises ImproperlyConfigured with every problem, so that a misspelt name never silently means the default.
+    """
+    settings, problems = _parse(getattr(django_settings, "EVENTSTORE", {}))
+    if problems:
+        raise ImproperlyConfigured(" ".join(problems))
+    return settings
+
+
+@receiver(setting_changed)
+def _forget_settings(*, setting: str, **kwargs: object) -> None:
+    if setting == "EVENTSTORE":
+        get_settings.cache_clear()

@@ -1,0 +1,89 @@
+"""Who delivers for a consumer: one worker at a time, for a limited time, with a fencing token.
+
+The expiry is compared with the database's clock only. The token grows with every tenure; what a worker writes carries its
+token and is refused once a newer one exists, so that a worker that was stopped and wakes up late changes nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
+
+from django.db import connections, models, transaction
+from django.db.models import F
+
+from ..exceptions import LeaseLost
+from ..models import Lease
+from ..models.fields import DatabaseNow
+
+__all__ = ["Tenure", "acquire"]
+
+LONG_AGO = datetime(2000, 1, 1, tzinfo=timezone.utc)
+
+
+@dataclass(slots=True, kw_only=True)
+class Tenure:
+    """A lease that this worker holds. ``token`` fences what it writes."""
+
+    consumer: str
+    token: int
+    using: str
+    length: timedelta
+    clock: Callable[[], float] = time.monotonic
+    renewed_at: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.renewed_at = self.clock()
+
+    def still_held(self) -> bool:
+        """Whether the lease is not over yet by this process's own clock; the database has the last word."""
+        return self.clock() - self.renewed_at < self.length.total_seconds()
+
+    def renew_if_due(self) -> None:
+        """Renew when half of the time has passed. Raises LeaseLost when another worker holds the consumer."""
+        if self.clock() - self.renewed_at > self.length.total_seconds() / 2:
+            self.renew()
+
+    def renew(self) -> None:
+        """Begin the time anew. Inside a transaction it counts from the commit on. Raises LeaseLost."""
+        now = self.clock()
+        if not self._rows().update(expires_at=DatabaseNow() + self.length):
+            raise LeaseLost(consumer=self.consumer, token=self.token)
+        self.renewed_at = now
+
+    def release(self) -> None:
+        """Let the next worker have the consumer at once."""
+        self._rows().update(expires_at=LONG_AGO, owner="")
+
+    def _rows(self) -> models.QuerySet[Lease]:
+        return Lease.objects.using(self.using).filter(consumer=self.consumer, token=self.token)
+
+
+def acquire(
+    consumer: str, *, using: str, length: timedelta, clock: Callable[[], float] = time.monotonic
+) -> Tenure | None:
+    """The consumer's lease for this worker, or None while another one holds it. Waits for nobody."""
+    leases = Lease.objects.using(using)
+    skip_locked = connections[using].features.has_select_for_update_skip_locked
+    with transaction.atomic(using=using):
+        free = leases.filter(consumer=consumer, expires_at__lte=DatabaseNow())
+        # A row that is locked belongs to a worker in the middle of a transaction: not free, and not worth waiting for.
+        row = free.select_for_update(skip_locked=skip_locked).first()
+        if row is None:
+            if leases.filter(consumer=consumer).exists():
+                return None
+            leases.bulk_create([Lease(consumer=consumer, expires_at=LONG_AGO)], ignore_conflicts=True)
+            row = free.select_for_update(skip_locked=skip_locked).first()
+            if row is None:
+                return None
+        leases.filter(pk=consumer).update(owner=_owner(), token=F("token") + 1, expires_at=DatabaseNow() + length)
+    return Tenure(consumer=consumer, token=row.token + 1, using=using, length=length, clock=clock)
+
+
+def _owner() -> str:
+    return f"{socket.gethostname()}:{os.getpid()}:{threading.get_ident()}"[:200]

@@ -1,0 +1,96 @@
+"""OffsetStore: where each consumer stands."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from django.db import connections, router, transaction
+from django.db.models import Max, Min
+
+from ..exceptions import LeaseLost
+from ..models import ConsumerOffset, EventEntry
+from ..store import log_state
+from .definition import Consumer
+
+__all__ = ["OffsetStore", "Progress"]
+
+# One statement: the row is written only while this worker's token is the newest, and shares the lease's row until the
+# transaction ends, so that nobody takes over in between.
+ADVANCE = "INSERT INTO eventstore_consumer_offset (consumer, {offset}, epoch, token) SELECT %s, %s, %s, l.token FROM eventstore_lease l WHERE l.consumer = %s AND l.token = %s{lock}"
+LOCKS = {"postgresql": " FOR SHARE", "mysql": " LOCK IN SHARE MODE", "sqlite": ""}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """A consumer's offset and the epoch it was read in."""
+
+    offset: int
+    epoch: int
+
+
+class OffsetStore:
+    """Loads and saves offsets on one database. Rows are only added; the newest of the highest token counts."""
+
+    def __init__(self, using: str | None = None) -> None:
+        self.using = using or router.db_for_write(EventEntry)
+
+    def load(self, consumer: str) -> Progress | None:
+        """Where the consumer stands; None when it has never been seen."""
+        rows = ConsumerOffset.objects.using(self.using).filter(consumer=consumer)
+        newest = rows.order_by("-token", "-id").values_list("offset", "epoch", "token").first()
+        if newest is None:
+            return None
+        offset, epoch, token = newest
+        if token == 0:
+            # Several processes may have seen the consumer first at the same time: what all of them know is not missed.
+            offset = rows.filter(token=0).aggregate(lowest=Min("offset"))["lowest"]
+        return Progress(offset=offset, epoch=epoch)
+
+    def register(self, consumers: Iterable[Consumer]) -> bool:
+        """Fix where consumers start that have not been seen before. Returns whether there was one.
+
+        The head is read before the existing rows: a position given out in between belongs to a transaction that ended
+        after somebody else's row was there to be seen, so the start is never too late.
+        """
+        wanted = {consumer.name: consumer for consumer in consumers}
+        state = log_state(self.using)
+        rows = ConsumerOffset.objects.using(self.using)
+        for name in rows.filter(consumer__in=wanted).values_list("consumer", flat=True).distinct():
+            del wanted[name]
+        starts = {"now": state.head, "beginning": 0}
+        rows.bulk_create(
+            ConsumerOffset(
+                consumer=consumer.name,
+                offset=consumer.start if isinstance(consumer.start, int) else starts[consumer.start],
+                epoch=state.epoch,
+                token=0,
+            )
+            for consumer in wanted.values()
+        )
+        return bool(wanted)
+
+    def advance(self, consumer: str, offset: int, *, epoch: int, token: int) -> None:
+        """Save the offset, in the open transaction if there is one.
+
+        Raises LeaseLost when ``token`` is not the newest any more; the transaction must then be rolled back.
+        """
+        connection = connections[self.using]
+        sql = ADVANCE.format(offset=connection.ops.quote_name("offset"), lock=LOCKS[connection.vendor])
+        with connection.cursor() as cursor:
+            cursor.execute(sql, [consumer, offset, epoch, consumer, token])
+            if cursor.rowcount != 1:
+                raise LeaseLost(consumer=consumer, token=token)
+
+    def reset(self, consumer: str, offset: int, *, token: int) -> None:
+        """Move the offset by hand, forwards or back. Only the holder of the lease may. Raises LeaseLost."""
+        with transaction.atomic(using=self.using):
+            self.advance(consumer, offset, epoch=log_state(self.using).epoch, token=token)
+
+    def prune(self, consumer: str, *, token: int) -> int:
+        """Remove the rows that a newer one has replaced; only the holder of the lease does this. Returns their number."""
+        rows = ConsumerOffset.objects.using(self.using).filter(consumer=consumer, token__lte=token)
+        newest = rows.filter(token=token).aggregate(newest=Max("id"))["newest"]
+        if newest is None:
+            return 0
+        return rows.filter(id__lt=newest).delete()[0]

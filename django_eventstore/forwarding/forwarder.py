@@ -1,0 +1,138 @@
+"""EventForwarder: binds the loop to a sender."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import cast
+
+from django.core.exceptions import ImproperlyConfigured
+from django.db import connections, router
+from django.utils.module_loading import import_string
+
+from ..conf import get_settings
+from ..consumers import Consumer, ConsumerLoop, OffsetStore, declared_consumer, declared_consumers
+from ..exceptions import EventStoreError
+from ..models import EventEntry
+from ..senders import EventSender
+from ..store import log_state
+from ..store.sequencing import in_test_case, sequence
+
+__all__ = ["EventForwarder", "Forwarded", "forward_all", "make_sender"]
+
+
+def make_sender(consumer: Consumer) -> EventSender:
+    """The consumer's sender. Raises ImproperlyConfigured when the path or the options are wrong."""
+    where = f"Consumer {consumer.name!r}: sender {consumer.sender!r}"
+    try:
+        sender_class = import_string(consumer.sender)
+    except ImportError as error:
+        raise ImproperlyConfigured(f"{where} cannot be imported: {error}") from error
+    if not (isinstance(sender_class, type) and issubclass(sender_class, EventSender)):
+        raise ImproperlyConfigured(f"{where} is not a subclass of EventSender.")
+    try:
+        return cast(EventSender, sender_class(**consumer.options))
+    except TypeError as error:
+        raise ImproperlyConfigured(f"{where} does not take these OPTIONS: {error}") from error
+
+
+class EventForwarder:
+    """Reads the log from a consumer's saved offset, sends what is new, and saves the next offset.
+
+    ``consumer``: the name of a declared consumer, or a Consumer. ``sender``: by default the one the consumer declares.
+    """
+
+    def __init__(
+        self, consumer: str | Consumer, *, sender: EventSender | None = None, using: str | None = None
+    ) -> None:
+        self.consumer = declared_consumer(consumer) if isinstance(consumer, str) else consumer
+        self.sender = sender or make_sender(self.consumer)
+        self.using = using or router.db_for_write(EventEntry)
+        self.loop = ConsumerLoop(
+            consumer=self.consumer, deliver=self.sender.send, using=self.using, lease=get_settings().LEASE
+        )
+
+    def get_and_send(self, *, most_events: int | None = None, longest: timedelta | None = None) -> Forwarded:
+        """Deliver until the end of the log, or within these bounds (by default those of the settings).
+
+        Returns the number of delivered events and whether more is waiting. Delivers nothing while another worker holds
+        the consumer, while it is paused, and while it waits after a failure. Raises EventStoreError inside an open
+        transaction, where no offset could be saved.
+        """
+        _require_autocommit(self.using)
+        settings = get_settings()
+        run = self.loop.run(
+            most_events=most_events or settings.FORWARD_EVENTS, longest=longest or settings.FORWARD_SECONDS
+        )
+        return Forwarded(delivered=run.delivered, more=run.more)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forwarded:
+    """``delivered`` events; ``more``: the bounds were reached and more is waiting."""
+
+    delivered: int = 0
+    more: bool = False
+
+
+def _require_autocommit(using: str) -> None:
+    connection = connections[using]
+    if in_test_case(connection) or (connection.get_autocommit() and not connection.in_atomic_block):
+        return
+    raise EventStoreError(
+        f"Forwarding commits as it goes, and database alias {using!r} is inside a transaction. Call it outside atomic(); "
+        "with AUTOCOMMIT False, give the event store an alias of its own with AUTOCOMMIT True."
+    )
+
+
+# One forwarder per process and consumer: senders keep connections, which must not be shared across a fork.
+_forwarders: dict[tuple[int, str, str], EventForwarder] = {}
+
+
+def _forwarder(consumer: Consumer, using: str) -> EventForwarder:
+    key = (os.getpid(), using, consumer.name)
+    found = _forwarders.get(key)
+    if found is None or found.consumer != consumer:
+        found = _forwarders[key] = EventForwarder(consumer, using=using)
+    return found
+
+
+def forward_all(
+    *,
+    consumers: Iterable[str] | None = None,
+    using: str | None = None,
+    most_events: int | None = None,
+    longest: timedelta | None = None,
+) -> Forwarded:
+    """One tick: every consumer, or the named ones, each in turn, within the bounds together.
+
+    Sequences once, asks each consumer with one query whether it is behind, and runs those that are. Safe to overlap with
+    any number of other ticks: a consumer that another worker holds is left to it.
+    """
+    alias = using or router.db_for_write(EventEntry)
+    _require_autocommit(alias)
+    settings = get_settings()
+    declared = declared_consumers()
+    chosen = [declared_consumer(name) for name in consumers] if consumers is not None else list(declared.values())
+    events = most_events or settings.FORWARD_EVENTS
+    deadline = time.monotonic() + (longest or settings.FORWARD_SECONDS).total_seconds()
+    OffsetStore(alias).register(chosen)
+    more = sequence(alias).more
+    head = log_state(alias).head
+    delivered = 0
+    for consumer in chosen:
+        forwarder = _forwarder(consumer, alias)
+        if not forwarder.loop.is_behind(head):
+            continue
+        seconds = deadline - time.monotonic()
+        if delivered >= events or seconds <= 0:
+            return Forwarded(delivered=delivered, more=True)
+        # What one consumer may take of the bounds, so that a long backlog of the first does not starve the others.
+        share = max(1, (events - delivered) // 2)
+        run = forwarder.get_and_send(most_events=share, longest=timedelta(seconds=max(seconds / 2, 0.001)))
+        delivered += run.delivered
+        more = more or run.more
+    return Forwarded(delivered=delivered, more=more)

@@ -1,0 +1,156 @@
+"""@handles: which of the project's functions want which events, and how they are to be run."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar, get_args
+
+from ..events import matches, registry, validate_pattern
+
+__all__ = ["Handler", "HandlerRegistry", "Mode", "TransactionScope", "handler_registry", "handles"]
+
+Mode = Literal["durable", "sync"]
+TransactionScope = Literal["event", "batch"]
+Start = Literal["now", "beginning"] | int
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Handler:
+    """A handler as it was declared."""
+
+    function: Callable[..., Any]
+    name: str
+    """Its stored identity: explicit, or the dotted path."""
+    consumer: str
+    """The consumer it belongs to; its own unless it names one."""
+    events: tuple[str, ...]
+    """Type names and prefixes it wants."""
+    typed: frozenset[str] = field(default_factory=frozenset)
+    """The types it takes as instances of their class; others reach it as a dict."""
+    mode: Mode
+    transaction: TransactionScope
+    start: Start
+    takes_entry: bool
+    is_async: bool
+
+    def wants(self, type: str) -> bool:
+        """Whether the handler is called for events of this type."""
+        return any(matches(pattern, type) for pattern in self.events)
+
+
+class HandlerRegistry:
+    """The declared handlers, in the order of their declaration."""
+
+    def __init__(self) -> None:
+        self._handlers: dict[str, Handler] = {}
+
+    def register(self, handler: Handler) -> None:
+        """Add a handler; one of the same name from the same place (a reloaded module) is replaced."""
+        known = self._handlers.get(handler.name)
+        if known is not None and _origin(known.function) != _origin(handler.function):
+            raise ValueError(
+                f"Two handlers are named {handler.name!r}: {_origin(known.function)} and {_origin(handler.function)}. "
+                "Give one of them another name."
+            )
+        self._handlers[handler.name] = handler
+
+    def unregister(self, name: str) -> None:
+        """Forget a handler, for tests that declare one."""
+        del self._handlers[name]
+
+    def durable(self) -> tuple[Handler, ...]:
+        """Handlers that a consumer runs after the commit."""
+        return tuple(handler for handler in self._handlers.values() if handler.mode == "durable")
+
+    def sync_for(self, type: str) -> tuple[Handler, ...]:
+        """Handlers that run inside the recording transaction for events of this type."""
+        return tuple(handler for handler in self._handlers.values() if handler.mode == "sync" and handler.wants(type))
+
+
+handler_registry = HandlerRegistry()
+
+
+def handles(
+    *events: type[Any] | str,
+    name: str | None = None,
+    consumer: str | None = None,
+    mode: Mode = "durable",
+    transaction: TransactionScope = "event",
+    start: Start = "now",
+) -> Callable[[F], F]:
+    """Declare a function as the handler of events, given as event classes or as type names and prefixes (``orders.*``).
+
+    The function takes ``(event)`` or ``(event, entry)`` and may be ``async def``. For a class the event is an instance of
+    it, for a name the payload as a dict.
+
+    ``mode="durable"``: run by the forwarder after the commit, at least once; what it writes to the log's database commits
+    together with its offset, so that effect happens once. ``transaction="event"`` commits after each event, ``"batch"``
+    after many. ``mode="sync"``: run by record() inside the caller's transaction, before the event is stored; raising
+    refuses the event. ``start``: where a new durable handler begins: ``"now"``, ``"beginning"``, or a position.
+
+    ``name`` is the identity under which the offset is stored, by default the dotted path: a renamed function without a
+    name is a new handler. Handlers that name the same ``consumer`` run in order in one transaction.
+    """
+    if not events:
+        raise TypeError("Name the events to handle: @handles(OrderCancelled), not @handles.")
+    for value, allowed, what in ((mode, Mode, "mode"), (transaction, TransactionScope, "transaction")):
+        if value not in get_args(allowed):
+            raise ValueError(f"{what} must be one of {', '.join(map(repr, get_args(allowed)))}, got {value!r}.")
+    if start not in ("now", "beginning") and (not isinstance(start, int) or isinstance(start, bool) or start < 0):
+        raise ValueError(f"start must be 'now', 'beginning' or a position, got {start!r}.")
+    patterns, typed = _wanted(events)
+
+    def declare(function: F) -> F:
+        own_name = name or f"{function.__module__}.{function.__qualname__}"
+        if len(own_name) > 150 or len(consumer or "") > 150:
+            raise ValueError(f"{own_name!r}: names of handlers and consumers have at most 150 characters; pass name=.")
+        handler_registry.register(
+            Handler(
+                function=function,
+                name=own_name,
+                consumer=consumer or own_name,
+                events=patterns,
+                typed=typed,
+                mode=mode,
+                transaction=transaction,
+                start=start,
+                takes_entry=_takes_entry(function),
+                is_async=inspect.iscoroutinefunction(function),
+            )
+        )
+        return function
+
+    return declare
+
+
+def _wanted(events: tuple[type[Any] | str, ...]) -> tuple[tuple[str, ...], frozenset[str]]:
+    patterns, typed = [], set()
+    for wanted in events:
+        if isinstance(wanted, str):
+            validate_pattern(wanted)
+            patterns.append(wanted)
+            continue
+        definition = registry.by_class(wanted)
+        if definition is None:
+            raise TypeError(f"{wanted!r} is not an event class: declare it with @event(...), or name the type.")
+        patterns.append(definition.type)
+        typed.add(definition.type)
+    return tuple(patterns), frozenset(typed)
+
+
+def _takes_entry(function: Callable[..., Any]) -> bool:
+    parameters = inspect.signature(function).parameters.values()
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    required = [p for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    if not positional or len(positional) > 2 and len(required) > 2 or any(p.kind == p.KEYWORD_ONLY for p in required):
+        raise TypeError(
+            f"A handler takes (event) or (event, entry); {function.__qualname__} takes {inspect.signature(function)}."
+        )
+    return len(positional) >= 2
+
+
+def _origin(function: Callable[..., Any]) -> str:
+    return f"{function.__module__}.{function.__qualname__}"

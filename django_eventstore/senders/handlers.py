@@ -1,0 +1,91 @@
+"""The project's own durable handlers, as a sender like any other."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+
+from django.db import transaction
+
+from ..delivery import Batch, DeliveredEntry, Outcome
+from ..exceptions import LeaseLost
+from ..handlers import Handler, TransactionScope, call_handler
+from .base import EventSender
+
+__all__ = ["HandlerSender"]
+
+logger = logging.getLogger(__name__)
+
+LONGEST_BATCH = timedelta(seconds=5)
+
+
+class HandlerSender(EventSender):
+    """Runs the handlers of one consumer on the log's database; effects and offset commit together.
+
+    ``transaction="event"``: one transaction per event. ``"batch"``: one for the whole batch, or for what of it takes five
+    seconds; when an event fails it is rolled back and repeated event by event, so that the failing one is found and
+    nothing of it stays.
+    """
+
+    def __init__(
+        self,
+        *,
+        handlers: Sequence[Handler],
+        transaction: TransactionScope = "event",
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.handlers = tuple(handlers)
+        self.transaction = transaction
+        self.clock = clock
+
+    def send(self, batch: Batch) -> Outcome:
+        if self.transaction == "batch" and len(batch.entries) > 1:
+            try:
+                return self._send_together(batch)
+            except LeaseLost:
+                raise
+            except Exception:
+                logger.info("Consumer %s: a batch failed and is repeated event by event", batch.consumer, exc_info=True)
+        return self._send_one_by_one(batch)
+
+    def _send_together(self, batch: Batch) -> Outcome:
+        deadline = self.clock() + LONGEST_BATCH.total_seconds()
+        done = 0
+        with transaction.atomic(using=batch.using):
+            for entry in batch.entries:
+                self._call(entry)
+                done += 1
+                if self.clock() > deadline:
+                    break
+            self._advance(batch, batch.entries[done - 1])
+        return Outcome(done=done)
+
+    def _send_one_by_one(self, batch: Batch) -> Outcome:
+        for done, entry in enumerate(batch.entries):
+            if not batch.still_held():
+                return Outcome(done=done)
+            try:
+                with transaction.atomic(using=batch.using):
+                    self._call(entry)
+                    self._advance(batch, entry)
+            except LeaseLost:
+                raise
+            except Exception as error:
+                return Outcome(done=done + 1, refused={_position(entry): error})
+        return Outcome(done=len(batch.entries))
+
+    def _call(self, entry: DeliveredEntry) -> None:
+        for handler in self.handlers:
+            if handler.wants(entry.type):
+                call_handler(handler, entry)
+
+    def _advance(self, batch: Batch, entry: DeliveredEntry) -> None:
+        batch.advance(_position(entry))
+
+
+def _position(entry: DeliveredEntry) -> int:
+    if entry.position is None:
+        raise ValueError(f"{entry!r} has no position: only entries that were read from the log are delivered.")
+    return entry.position

@@ -1,0 +1,6 @@
+"""The log: what is appended, in which order it is read."""
+
+from .epoch import LogState, begin_epoch, ensure_log, log_state
+from .event_store import EventStore, Page
+
+__all__ = ["EventStore", "LogState", "Page", "begin_epoch", "ensure_log", "log_state"]

@@ -1,0 +1,281 @@
+"""EventStore: save and get. Nothing else changes the log, save retention and erasure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, cast
+from uuid import UUID
+
+from asgiref.sync import sync_to_async
+from django.db import IntegrityError, connections, models, router, transaction
+from django.utils import timezone
+
+from ..conf import get_settings
+from ..events import encode, encode_mapping, encode_metadata, is_type_name, registry, validate_pattern
+from ..exceptions import EventEncodingError, EventIdConflict
+from ..models import EventEntry, EventKey
+from .appending import append
+from .epoch import log_state
+from .event_ids import uuid7
+from .reading import read, type_ids
+from .sequencing import sequence
+from .streams import claim_versions, stream_name
+
+__all__ = ["EventStore", "Page"]
+
+LARGEST = 2**63 - 1
+MOST_ENTRIES = 100_000
+MAX_STREAM = EventEntry._meta.get_field("stream").max_length or 0
+MAX_SUBJECT = EventEntry._meta.get_field("subject").max_length or 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """A part of the log.
+
+    ``entries`` are in the order of their positions. ``next_offset`` is where the reader goes on; everything that matches up
+    to it is in this page or was in an earlier one. ``complete`` says that the end of the log was reached and that it held
+    every event committed before ``get()`` began; only then ``head``, the last position, is given. On an incomplete page
+    the reader asks again at once, or soon when ``entries`` is empty. ``log`` and ``epoch`` belong beside a saved offset.
+    """
+
+    log: UUID
+    epoch: int
+    entries: tuple[EventEntry, ...]
+    next_offset: int
+    complete: bool
+    head: int | None
+
+
+class EventStore:
+    """The log on one database: ``save`` appends in the caller's transaction, ``get`` reads by position.
+
+    ``using``: the database alias; by default where the router writes EventEntry.
+    """
+
+    def __init__(self, using: str | None = None) -> None:
+        self.using = using or router.db_for_write(EventEntry)
+
+    def save(
+        self,
+        *events: object,
+        stream: models.Model | str | None = None,
+        expected_version: int | None = None,
+        metadata: Mapping[str, object] | None = None,
+        event_id: UUID | None = None,
+        subject: str | None = None,
+    ) -> list[EventEntry]:
+        """Append events and return their entries, which have no position yet.
+
+        record() does this and more: it runs handlers with ``mode="sync"`` and wakes the consumers. The arguments and the
+        errors are the same; see record().
+        """
+        if event_id is not None and (known := self.recorded(event_id)):
+            self._require_same(known, events, stream)
+            return [known]
+        entries = self.prepare(*events, stream=stream, metadata=metadata, event_id=event_id, subject=subject)
+        return self.append(entries, expected_version=expected_version, once=event_id is not None)
+
+    async def asave(self, *events: object, **arguments: Any) -> list[EventEntry]:
+        """See save()."""
+        return await sync_to_async(self.save)(*events, **arguments)
+
+    def get(
+        self,
+        offset: int = 0,
+        limit: int = 100,
+        *,
+        types: Sequence[str] = (),
+        stream: str | None = None,
+        epoch: int | None = None,
+    ) -> Page:
+        """The entries after ``offset``, at most ``limit``, in order.
+
+        First brings the log up to date, in a transaction of its own. Inside an open transaction, on a standby or in a
+        read-only session it reads what is in the log, and the page is never complete.
+
+        ``types``: type names, or prefixes such as ``orders.*``. ``epoch``: the epoch the offset was read in; raises
+        EpochChanged when the offset is not in the history of the log any more, or lies above its head.
+        """
+        _require_integer("offset", offset, 0, LARGEST)
+        _require_integer("limit", limit, 1, MOST_ENTRIES)
+        for pattern in types:
+            validate_pattern(pattern)
+        done = sequence(self.using)
+        state = log_state(self.using)
+        state.require_shared_history(offset=offset, epoch=epoch, may_lag=done.refused)
+        extract = read(
+            offset=offset,
+            head=state.head,
+            limit=limit,
+            types=type_ids(types, using=self.using),
+            stream=stream,
+            using=self.using,
+        )
+        complete = done.reached and extract.next_offset >= state.head
+        return Page(
+            log=state.log,
+            epoch=state.epoch,
+            entries=extract.entries,
+            next_offset=extract.next_offset,
+            complete=complete,
+            head=state.head if complete else None,
+        )
+
+    async def aget(self, offset: int = 0, limit: int = 100, **arguments: Any) -> Page:
+        """See get()."""
+        return await sync_to_async(self.get)(offset, limit, **arguments)
+
+    def prepare(
+        self,
+        *events: object,
+        stream: models.Model | str | None = None,
+        metadata: Mapping[str, object] | None = None,
+        event_id: UUID | None = None,
+        subject: str | None = None,
+    ) -> list[EventEntry]:
+        """Entries for the events, checked and not stored yet."""
+        pairs = _events_with_types(events)
+        if event_id is not None and len(pairs) != 1:
+            raise ValueError("event_id names one event; record them one by one.")
+        largest = get_settings().MAX_PAYLOAD_BYTES
+        name = stream_name(stream)
+        now = timezone.now()
+        first = pairs[0][0]
+        meta = encode_metadata(metadata, type=first, max_bytes=largest)
+        _require_text(name, field="stream", most=MAX_STREAM, type=first)
+        if subject is not None:
+            _require_text(subject, field="subject", most=MAX_SUBJECT, type=first)
+        return [
+            _entry(
+                type=type_,
+                version=version,
+                payload=(
+                    encode_mapping(type_, cast(Mapping[str, object], body), max_bytes=largest)
+                    if plain
+                    else encode(body, max_bytes=largest)
+                ),
+                event_id=event_id or uuid7(),
+                stream=name,
+                metadata=meta,
+                timestamp=now,
+                subject=subject,
+            )
+            for type_, version, body, plain in pairs
+        ]
+
+    def append(
+        self, entries: list[EventEntry], *, expected_version: int | None = None, once: bool = False
+    ) -> list[EventEntry]:
+        """Insert prepared entries. ``once``: their ids were supplied by the caller and may be known already."""
+        if not connections[self.using].in_atomic_block:
+            with transaction.atomic(using=self.using):
+                return self.append(entries, expected_version=expected_version, once=once)
+        if expected_version is not None:
+            _require_integer("expected_version", expected_version, 0, LARGEST - len(entries))
+            if not entries[0].stream:
+                raise ValueError("expected_version is the version of a stream: name the stream.")
+        if once:
+            return [self._append_once(entries[0], expected_version)]
+        self._insert(entries, expected_version)
+        return entries
+
+    def recorded(self, event_id: UUID) -> EventEntry | None:
+        """The entry that was recorded with this supplied ``event_id``, if there is one."""
+        found = EventKey.objects.using(self.using).filter(pk=event_id).values("entry_id")
+        return EventEntry.objects.using(self.using).filter(id__in=found).first()
+
+    def _insert(self, entries: list[EventEntry], expected_version: int | None) -> None:
+        if expected_version is not None:
+            claim_versions(stream=entries[0].stream, expected=expected_version, count=len(entries), using=self.using)
+            for number, entry in enumerate(entries, expected_version + 1):
+                entry.stream_version = number
+        append(entries, using=self.using)
+
+    def _append_once(self, entry: EventEntry, expected_version: int | None) -> EventEntry:
+        try:
+            # The savepoint takes the entry back when somebody else recorded the same id meanwhile.
+            with transaction.atomic(using=self.using):
+                self._insert([entry], expected_version)
+                EventKey.objects.using(self.using).create(event_id=entry.event_id, entry_id=entry.id)
+        except IntegrityError:
+            known = self.recorded(entry.event_id)
+            if known is None:
+                raise
+            return known
+        return entry
+
+    def _require_same(self, known: EventEntry, events: tuple[object, ...], stream: models.Model | str | None) -> None:
+        pairs = _events_with_types(events)
+        if len(pairs) != 1:
+            raise ValueError("event_id names one event; record them one by one.")
+        if pairs[0][0] != known.type or stream_name(stream) != known.stream:
+            raise EventIdConflict(event_id=known.event_id, type=known.type, stream=known.stream)
+
+
+def _events_with_types(events: tuple[object, ...]) -> list[tuple[str, int, object, bool]]:
+    """(type, version, body, whether the body is a plain mapping) of each event."""
+    if not events:
+        raise ValueError("There is no event to record.")
+    if isinstance(events[0], str):
+        if len(events) != 2 or not isinstance(events[1], Mapping):
+            raise TypeError('An event without a class is recorded as record("app.TypeName", {...}), one at a time.')
+        if not is_type_name(events[0]):
+            raise EventEncodingError(
+                type=events[0],
+                field="",
+                reason='a type name has at least two parts joined by dots, as in "orders.OrderPlaced"',
+            )
+        definition = registry.by_type(events[0])
+        return [(events[0], definition.version if definition else 1, events[1], True)]
+    pairs: list[tuple[str, int, object, bool]] = []
+    for body in events:
+        definition = registry.by_class(type(body))
+        if definition is None:
+            raise TypeError(
+                f"{type(body).__qualname__} is not an event: declare it with @event(...) above @dataclass(frozen=True), "
+                'or record it as record("app.TypeName", {...}).'
+            )
+        pairs.append((definition.type, definition.version, body, False))
+    return pairs
+
+
+def _entry(
+    *,
+    type: str,
+    version: int,
+    payload: str,
+    event_id: UUID,
+    stream: str,
+    metadata: str,
+    timestamp: datetime,
+    subject: str | None,
+) -> EventEntry:
+    return EventEntry(
+        event_id=event_id,
+        type=type,
+        version=version,
+        content_type="application/json",
+        payload=payload,
+        stream=stream,
+        stream_version=None,
+        metadata=metadata,
+        timestamp=timestamp,
+        correlation_id=None,
+        causation_id=None,
+        subject=subject,
+    )
+
+
+def _require_integer(name: str, value: int, least: int, most: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+        raise ValueError(f"{name} must be an integer from {least} to {most}, got {value!r}.")
+
+
+def _require_text(value: str, *, field: str, most: int, type: str) -> None:
+    if len(value) > most:
+        raise EventEncodingError(type=type, field=field, reason=f"{len(value)} characters are more than {most}")
+    if "\0" in value or any("\ud800" <= character <= "\udfff" for character in value):
+        raise EventEncodingError(type=type, field=field, reason="NUL characters and lone surrogates cannot be stored")

@@ -1,0 +1,87 @@
+"""Reading the log: by position, in the order of positions, through the indexes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..events import matches
+from ..models import EventEntry, EventType
+
+__all__ = ["Extract", "read", "type_ids"]
+
+COLUMNS = ", ".join(f"e.{field.column}" for field in EventEntry._meta.concrete_fields)
+JOIN = "JOIN eventstore_entry e ON e.id = p.entry_id ORDER BY p.position"
+# The places are chosen first and joined afterwards, in this order on every database, whatever its statistics say.
+PLACES = "SELECT position, entry_id FROM eventstore_position WHERE position > %s AND position <= %s"
+MOST_RANGES = 32
+WINDOW = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Extract:
+    """Entries after an offset. Every matching one up to ``next_offset`` is among them."""
+
+    entries: tuple[EventEntry, ...]
+    next_offset: int
+
+
+def type_ids(patterns: Sequence[str], *, using: str) -> list[int] | None:
+    """The ids of the types in the log that match, None when every type does."""
+    if not patterns or "*" in patterns:
+        return None
+    known = EventType.objects.using(using).values_list("id", "name")
+    return [id_ for id_, name in known if any(matches(pattern, name) for pattern in patterns)]
+
+
+def read(*, offset: int, head: int, limit: int, types: list[int] | None, stream: str | None, using: str) -> Extract:
+    """At most ``limit`` entries with ``offset < position <= head``.
+
+    ``head`` was read before: what appears later lies above it, so that no match can be stepped over.
+    """
+    upto = head
+    if types is not None and not types:
+        return Extract(entries=(), next_offset=max(offset, head))
+    if stream is not None:
+        sql, parameters = _of_stream(offset, head, limit, types, stream)
+    elif types is None:
+        sql, parameters = (
+            f"SELECT {COLUMNS}, p.position FROM ({PLACES} ORDER BY position LIMIT %s) p {JOIN}",
+            [
+                offset,
+                head,
+                limit,
+            ],
+        )
+    elif len(types) <= MOST_RANGES:
+        sql, parameters = _of_few_types(offset, head, limit, types)
+    else:
+        upto = min(head, offset + WINDOW)
+        marks = ", ".join(["%s"] * len(types))
+        sql = (
+            f"SELECT {COLUMNS}, p.position FROM ({PLACES} AND type_id IN ({marks}) ORDER BY position LIMIT %s) p {JOIN}"
+        )
+        parameters = [offset, upto, *types, limit]
+    entries = tuple(EventEntry.objects.using(using).raw(sql, parameters))
+    if len(entries) < limit:
+        return Extract(entries=entries, next_offset=max(offset, upto))
+    return Extract(entries=entries, next_offset=entries[-1].position or offset)
+
+
+def _of_few_types(offset: int, head: int, limit: int, types: list[int]) -> tuple[str, list[object]]:
+    """One range of the (type, position) index per type, merged: rare types cost what they hold."""
+    one = f"SELECT * FROM ({PLACES} AND type_id = %s ORDER BY position LIMIT %s) q{{}}"
+    union = " UNION ALL ".join(one.format(n) for n in range(len(types)))
+    places = f"SELECT position, entry_id FROM ({union}) u ORDER BY position LIMIT %s"
+    parameters: list[object] = [value for id_ in types for value in (offset, head, id_, limit)]
+    return f"SELECT {COLUMNS}, p.position FROM ({places}) p {JOIN}", [*parameters, limit]
+
+
+def _of_stream(offset: int, head: int, limit: int, types: list[int] | None, stream: str) -> tuple[str, list[object]]:
+    """By the (stream, id) index; the cost grows with the length of the stream, not of the log."""
+    of_types = f"AND p.type_id IN ({', '.join(['%s'] * len(types))}) " if types is not None else ""
+    sql = (
+        f"SELECT {COLUMNS}, p.position FROM eventstore_entry e JOIN eventstore_position p ON p.entry_id = e.id "
+        f"WHERE e.stream = %s AND p.position > %s AND p.position <= %s {of_types}ORDER BY p.position LIMIT %s"
+    )
+    return sql, [stream, offset, head, *(types or []), limit]

@@ -1,0 +1,98 @@
+"""PostgreSQL: the entries of transactions that ended between two snapshots.
+
+The pass is the procedure ``eventstore_sequence``; the argument why it is exact stands above it in
+``sql/0001_log.postgresql.sql``. The technique is that of PgQ's ticks, made incremental.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db import OperationalError
+from django.db.backends.utils import CursorWrapper
+
+from .base import Pass, Sequencer
+
+__all__ = ["PostgreSQLSequencer"]
+
+MAX_ENTRIES = 50_000
+LOCK_NOT_AVAILABLE = "55P03"
+QUERY_CANCELED = "57014"
+
+
+def _sqlstate(error: OperationalError) -> str | None:
+    """The SQLSTATE of psycopg 3 (``sqlstate``) and psycopg 2 (``pgcode``)."""
+    cause = error.__cause__
+    return getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
+
+
+class PostgreSQLSequencer(Sequencer):
+    """One ``CALL`` in autocommit, one round trip."""
+
+    head_sql = (
+        "SELECT greatest((SELECT head FROM eventstore_tick ORDER BY id DESC LIMIT 1), "
+        "(SELECT max(position) FROM eventstore_position), 0)"
+    )
+
+    def run(self, *, max_entries: int | None = None) -> Pass:
+        return self._pass(max_entries or MAX_ENTRIES, forced=False)
+
+    def rebase(self) -> Pass:
+        return self._pass(MAX_ENTRIES, forced=True)
+
+    def _pass(self, max_entries: int, *, forced: bool) -> Pass:
+        with self.connection.cursor() as cursor:
+            try:
+                return self._call(cursor, max_entries, forced=forced)
+            except OperationalError as error:
+                state = _sqlstate(error)
+                if state == LOCK_NOT_AVAILABLE:
+                    return Pass(reached=False)
+                if state != QUERY_CANCELED:
+                    raise
+            # A pass is all or nothing: under a statement_timeout shorter than one, the backlog would only grow. Setting the
+            # time-out inside the call is too late.
+            cursor.execute("SELECT current_setting('statement_timeout')")
+            timeout = cursor.fetchone()[0]
+            cursor.execute("SELECT set_config('statement_timeout', '0', false)")
+            try:
+                return self._call(cursor, max_entries, forced=forced)
+            finally:
+                cursor.execute("SELECT set_config('statement_timeout', %s, false)", [timeout])
+
+    def _call(self, cursor: CursorWrapper, max_entries: int, *, forced: bool) -> Pass:
+        cursor.execute("CALL eventstore_sequence(%s, %s, NULL, NULL, NULL)", [max_entries, forced])
+        row: Any = cursor.fetchone()
+        outcome, numbered, _head = row
+        return Pass(
+            reached=outcome == "done", numbered=numbered, more=outcome == "more", refused=outcome == "read-only"
+        )
+
+    def place_in_test(self) -> Pass:
+        # The transaction's own entries are invisible to a snapshot difference, so everything without a position is taken,
+        # as in a rebase. The lock keeps a real pass of another connection out until the test rolls back.
+        with self.connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_xact_lock(7002, 'eventstore_tick'::regclass::oid::int)")
+            cursor.execute(
+                "INSERT INTO eventstore_type (name) SELECT DISTINCT e.type FROM eventstore_entry e "
+                "WHERE NOT EXISTS (SELECT FROM eventstore_type t WHERE t.name = e.type)"
+            )
+            cursor.execute(
+                "INSERT INTO eventstore_position (position, entry_id, type_id, slot) "
+                "SELECT %s + row_number() OVER (ORDER BY e.id), e.id, t.id, (hashtextextended(e.stream, 0) & 63)::smallint "
+                "FROM eventstore_entry e JOIN eventstore_type t ON t.name = e.type "
+                "WHERE NOT EXISTS (SELECT FROM eventstore_position p WHERE p.entry_id = e.id)",
+                [self.head()],
+            )
+            return Pass(reached=True, numbered=cursor.rowcount)
+
+    def unsequenced(self, *, limit: int) -> int:
+        with self.connection.cursor() as cursor:
+            # What the log lacks is among the transactions that had not ended at the last tick, and those begun since.
+            cursor.execute(
+                "SELECT count(*) FROM (SELECT 1 FROM eventstore_entry e WHERE e.xid >= coalesce("
+                "(SELECT pg_snapshot_xmin(snapshot::pg_snapshot) FROM eventstore_tick ORDER BY id DESC LIMIT 1), '0'::xid8) "
+                "AND NOT EXISTS (SELECT FROM eventstore_position p WHERE p.entry_id = e.id) LIMIT %s) q",
+                [limit],
+            )
+            return int(cursor.fetchone()[0])

