@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .capture import arecord, record
+    from .consumers import OffsetStore
     from .delivery import Batch, Outcome
     from .events import event
     from .forwarding import EventForwarder
     from .handlers import handles
     from .models import EventEntry
-    from .consumers import OffsetStore
     from .senders import EventSender
     from .store import EventStore, Page
 

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from django.apps import AppConfig
+from django.db import router
+from django.db.models.signals import post_migrate
 from django.utils.module_loading import autodiscover_modules
 from django.utils.translation import gettext_lazy as _
+
+from .conf import get_settings
+from .signals import events_committed
 
 __all__ = ["EventStoreConfig"]
 
@@ -17,4 +22,24 @@ class EventStoreConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
+        from .forwarding.celery import wake_up
+
         autodiscover_modules("events", "handlers")
+        post_migrate.connect(set_up_log, sender=self, dispatch_uid="django_eventstore.set_up_log")
+        events_committed.connect(wake_up, weak=False, dispatch_uid="django_eventstore.wake_up")
+
+
+def set_up_log(*, using: str, **kwargs: object) -> None:
+    """After ``migrate`` and after a flush: the log's id, where new consumers start, and the periodic task."""
+    from .capture import forget_known_consumers
+    from .consumers import OffsetStore, declared_consumers
+    from .forwarding.schedule import ensure_periodic_task
+    from .models import EventEntry
+    from .store import ensure_log
+
+    if get_settings().CREATE_BEAT_SCHEDULE:
+        ensure_periodic_task(using=using)
+    if router.allow_migrate_model(using, EventEntry):
+        ensure_log(using)
+        forget_known_consumers()
+        OffsetStore(using).register(declared_consumers().values())

@@ -17,7 +17,10 @@ __all__ = ["OffsetStore", "Progress"]
 
 # One statement: the row is written only while this worker's token is the newest, and shares the lease's row until the
 # transaction ends, so that nobody takes over in between.
-ADVANCE = "INSERT INTO eventstore_consumer_offset (consumer, {offset}, epoch, token) SELECT %s, %s, %s, l.token FROM eventstore_lease l WHERE l.consumer = %s AND l.token = %s{lock}"
+ADVANCE = (
+    "INSERT INTO eventstore_consumer_offset (consumer, {offset}, epoch, token) "
+    "SELECT %s, %s, %s, l.token FROM eventstore_lease l WHERE l.consumer = %s AND l.token = %s{lock}"
+)
 LOCKS = {"postgresql": " FOR SHARE", "mysql": " LOCK IN SHARE MODE", "sqlite": ""}
 
 

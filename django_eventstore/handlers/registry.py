@@ -145,7 +145,7 @@ def _takes_entry(function: Callable[..., Any]) -> bool:
     parameters = inspect.signature(function).parameters.values()
     positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     required = [p for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
-    if not positional or len(positional) > 2 and len(required) > 2 or any(p.kind == p.KEYWORD_ONLY for p in required):
+    if not positional or (len(positional) > 2 and len(required) > 2) or any(p.kind == p.KEYWORD_ONLY for p in required):
         raise TypeError(
             f"A handler takes (event) or (event, entry); {function.__qualname__} takes {inspect.signature(function)}."
         )

@@ -96,11 +96,6 @@ class EventEntry(models.Model):
     def __str__(self) -> str:
         return f"{self.type} {self.event_id}"
 
-    @property
-    def data(self) -> dict[str, Any]:
-        """The payload as plain Python values."""
-        return decode_mapping(self.payload)
-
     def save(self, *args: Any, **kwargs: Any) -> None:
         """Insert a new entry; on a stored one raises AppendOnlyError. Events are recorded with record()."""
         if not self._state.adding:
@@ -112,6 +107,11 @@ class EventEntry(models.Model):
 
     async def adelete(self, *args: Any, **kwargs: Any) -> NoReturn:
         _refuse()
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """The payload as plain Python values."""
+        return decode_mapping(self.payload, type=self.type, version=self.version)
 
 
 class StreamVersion(models.Model):

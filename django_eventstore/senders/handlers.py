@@ -72,7 +72,7 @@ class HandlerSender(EventSender):
                     self._advance(batch, entry)
             except LeaseLost:
                 raise
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - whatever a handler raises is the event's failure
                 return Outcome(done=done + 1, refused={_position(entry): error})
         return Outcome(done=len(batch.entries))
 

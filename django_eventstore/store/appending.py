@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from django.db import connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.utils import CursorWrapper
 
-from ..exceptions import MixedStreamError
+from ..exceptions import EventStoreError, MixedStreamError
 from ..models import EventEntry
 from .streams import is_versioned
 
@@ -38,7 +39,11 @@ RETURNING_MIXED = (
     "RETURNING id, stream_version IS NULL AND stream <> '' AND EXISTS "
     "(SELECT 1 FROM eventstore_stream_version v WHERE v.stream = eventstore_entry.stream)"
 )
-COPY = f"COPY eventstore_entry ({COLUMNS}) FROM STDIN"
+COPY = f"COPY eventstore_entry ({COLUMNS}) FROM STDIN (FORMAT BINARY)"
+COPY_TYPES = (
+    *("uuid", "varchar", "int4", "varchar", "text", "varchar", "int8", "text", "timestamptz"),
+    *("varchar", "varchar", "varchar"),
+)
 COPY_FROM = 50  # rows; below it the extra round trips cost more than the statement saves
 CHUNK = 500  # rows of a multi-row INSERT, well under every server's packet and parameter limits
 
@@ -118,22 +123,28 @@ def _has_copy(connection: BaseDatabaseWrapper) -> bool:
 def _copy(entries: Sequence[EventEntry], connection: BaseDatabaseWrapper) -> None:
     with connection.cursor() as cursor:
         with cursor.copy(COPY) as copy:
+            copy.set_types(COPY_TYPES)
             for entry in entries:
                 copy.write_row(_values(entry, connection))
-        # Nothing else of this transaction can have been inserted in between.
-        cursor.execute(
-            "SELECT id FROM eventstore_entry WHERE xid = pg_current_xact_id() ORDER BY id DESC LIMIT %s", [len(entries)]
-        )
-        _set_ids(entries, cursor.fetchall())
+        _set_ids(entries, cursor, "SELECT id FROM eventstore_entry WHERE xid = pg_current_xact_id()")
 
 
 def _execute_many(entries: Sequence[EventEntry], connection: BaseDatabaseWrapper) -> None:
     with connection.cursor() as cursor:
         cursor.executemany(INSERT + ROW, [_values(entry, connection) for entry in entries])
-        cursor.execute("SELECT id FROM eventstore_entry ORDER BY id DESC LIMIT %s", [len(entries)])
-        _set_ids(entries, cursor.fetchall())
+        _set_ids(entries, cursor, "SELECT id FROM eventstore_entry")
 
 
-def _set_ids(entries: Sequence[EventEntry], newest_first: list[tuple[int]]) -> None:
-    for entry, (id_,) in zip(reversed(entries), newest_first, strict=True):
+def _set_ids(entries: Sequence[EventEntry], cursor: CursorWrapper, own: str) -> None:
+    """The ids of the rows just written: the newest of this transaction, which nothing else of it can come between."""
+    newest = f"{own} ORDER BY id DESC LIMIT {len(entries)}"
+    cursor.execute(f"SELECT min(id), max(id), count(*) FROM ({newest}) q")
+    first, last, count = cursor.fetchone()
+    if count != len(entries):
+        raise EventStoreError(f"{len(entries)} entries were written and {count} found: is a trigger removing them?")
+    ids: Iterable[int] = range(first, last + 1)
+    if last - first + 1 != count:  # other writers drew ids in between
+        cursor.execute(newest)
+        ids = reversed([id_ for (id_,) in cursor.fetchall()])
+    for entry, id_ in zip(entries, ids, strict=True):
         entry.id = id_

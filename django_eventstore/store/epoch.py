@@ -56,7 +56,7 @@ def log_state(using: str) -> LogState:
     connection = connections[using]
     with connection.cursor() as cursor:
         cursor.execute(
-            f"SELECT number, log, began_after, ({sequencer(using).head_sql}) FROM eventstore_epoch ORDER BY number"  # noqa: S608 - a constant of ours
+            f"SELECT number, log, began_after, ({sequencer(using).head_sql}) FROM eventstore_epoch ORDER BY number"
         )
         rows = cursor.fetchall()
     if not rows:

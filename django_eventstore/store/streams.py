@@ -37,7 +37,7 @@ def is_versioned(streams: set[str], using: str) -> str | None:
         marks = ", ".join(["%s"] * len(chunk))
         with connections[using].cursor() as cursor:
             cursor.execute(
-                f"SELECT stream FROM eventstore_stream_version WHERE stream IN ({marks}) LIMIT 1",  # noqa: S608 - marks only
+                f"SELECT stream FROM eventstore_stream_version WHERE stream IN ({marks}) LIMIT 1",
                 chunk,
             )
             found = cursor.fetchone()
@@ -74,7 +74,7 @@ def _insert_version(stream: str, version: int, using: str) -> bool:
     with connection.cursor() as cursor:
         try:
             cursor.execute(
-                f"{insert} INTO eventstore_stream_version (stream, version) VALUES (%s, %s) {suffix}",  # noqa: S608 - constants of ours
+                f"{insert} INTO eventstore_stream_version (stream, version) VALUES (%s, %s) {suffix}",
                 [stream, version],
             )
         except OperationalError as error:

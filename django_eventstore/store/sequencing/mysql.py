@@ -27,7 +27,7 @@ LOCK_WAIT_TIMEOUT = 1205
 #  * The head row is the lock; who waits for it longer than a second gets error 1205.
 #  * A type seen for the first time gets id 0 in the insert and its own afterwards: a second statement that looked for
 #    types first could see entries the first did not.
-PASS = """
+SEQUENCE = """
 BEGIN NOT ATOMIC
     DECLARE v_head, v_shown, v_count BIGINT DEFAULT NULL;
     DECLARE EXIT HANDLER FOR SQLEXCEPTION BEGIN ROLLBACK; RESIGNAL; END;
@@ -98,7 +98,7 @@ class MariaDBSequencer(Sequencer):
                 cursor.execute("SELECT @@global.read_only OR @@session.tx_read_only")
                 if cursor.fetchone()[0]:
                     return Pass(reached=False, refused=True)
-                cursor.execute(PASS.format(max_entries=int(limit)))
+                cursor.execute(SEQUENCE.format(max_entries=int(limit)))
                 numbered = self._only_row(cursor)
             except OperationalError as error:
                 if _errno(error) == LOCK_WAIT_TIMEOUT:

@@ -1,0 +1,1 @@
+"""The pull API: other services read the log over HTTP, each with its own offset."""

@@ -1,0 +1,57 @@
+"""What the commands share: the database they speak of, and how they say that something is wrong."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, is_dataclass
+from typing import TYPE_CHECKING, Any
+
+from django.core.exceptions import ImproperlyConfigured
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.serializers.json import DjangoJSONEncoder
+from django.db import DatabaseError, connections, router
+
+from ..exceptions import EventStoreError
+from ..models import EventEntry
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+__all__ = ["EventStoreCommand"]
+
+
+class EventStoreCommand(BaseCommand):
+    """Has ``--database``; what goes wrong in ``perform`` is a CommandError: exit status 1 and one sentence."""
+
+    def add_database(self, parser: CommandParser) -> None:
+        """Add the option ``--database``."""
+        parser.add_argument(
+            "--database",
+            choices=tuple(connections),
+            help="Alias of the log's database; by default where the routers write events.",
+        )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        self.add_database(parser)
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        using = options["database"] or router.db_for_write(EventEntry)
+        try:
+            self.perform(using, options)
+        except (DatabaseError, EventStoreError, ImproperlyConfigured, ValueError) as error:
+            raise CommandError(str(error).strip() or repr(error)) from error
+
+    def perform(self, using: str, options: dict[str, Any]) -> None:
+        """Do what the command is for."""
+        raise NotImplementedError
+
+    def write_json(self, value: DataclassInstance) -> None:
+        """Write one JSON document to standard output, and nothing else."""
+        assert is_dataclass(value)  # noqa: S101 - asdict takes nothing else
+        self.stdout.write(json.dumps(asdict(value), cls=DjangoJSONEncoder, indent=2))
+
+    def write_table(self, header: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+        """Write columns as wide as their widest cell."""
+        widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
+        for row in (header, *rows):
+            self.stdout.write("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

@@ -1,0 +1,92 @@
+"""The story that the demonstration tells: what is asked of the shop, and what must come of it."""
+
+from __future__ import annotations
+
+import json
+import time
+from decimal import Decimal
+from pathlib import Path
+
+from observer import Observer, Shop
+from supervisor import DemoFailed, Process, Supervisor
+
+__all__ = ["Story"]
+
+STEPS_WITHIN = 30.0
+PAUSE = 0.05
+BETWEEN_REQUESTS = 0.4
+
+
+class Story:
+    """A few orders, placed, paid and cancelled by HTTP."""
+
+    def __init__(
+        self, *, customer: Shop, reader: Shop, supervisor: Supervisor, worker: Process, puller: Process, mails: Path
+    ) -> None:
+        self.customer = customer
+        self.supervisor = supervisor
+        self.worker = worker
+        self.puller = puller
+        self.observer = Observer(
+            reader=reader, customer=customer, worker_log=worker.log, puller_log=puller.log, mails=mails
+        )
+
+    def tell(self) -> None:
+        """Raises DemoFailed when a step of an event is not seen in time, or something else ends as it should not."""
+        tea = self._post("/orders", {"sku": "tea", "quantity": 2}, expect=201)["id"]
+        self._post(f"/orders/{tea}/pay", expect=200)
+        teapot = self._post("/orders", {"sku": "teapot", "quantity": 1}, expect=201)["id"]
+        self._post(f"/orders/{teapot}/pay", expect=200)
+        self._post(f"/orders/{teapot}/cancel", {"reason": "changed my mind"}, expect=200)
+        # Three were in stock and one came back: the handler inside the transaction refuses, and nothing is recorded.
+        self._post("/orders", {"sku": "teapot", "quantity": 5}, expect=409)
+        coffee = self._post("/orders", {"sku": "coffee", "quantity": 1}, expect=201)["id"]
+        self._post(f"/orders/{coffee}/cancel", {"reason": "never paid"}, expect=200)
+        self._post(f"/orders/{coffee}/cancel", {"reason": "once more"}, expect=409)
+        self._watch_until_done(recorded=8)
+        self._require_right_ends({tea: "paid", teapot: "refunded", coffee: "cancelled"}, balance=Decimal("9.00"))
+
+    def _post(self, path: str, body: dict[str, object] | None = None, *, expect: int) -> dict[str, object]:
+        status, answer = self.customer.call("POST", path, body or {})
+        outcome = answer.get("detail") or f"order {answer.get('id')} is {answer.get('status')}"
+        self.observer.say(f"POST {path} {json.dumps(body or {})} → {status}: {outcome}")
+        if status != expect:
+            raise DemoFailed(f"POST {path} answered {status} instead of {expect}: {answer}")
+        pause_ends = time.monotonic() + BETWEEN_REQUESTS
+        while time.monotonic() < pause_ends:
+            self._look()
+        return answer
+
+    def _watch_until_done(self, *, recorded: int) -> None:
+        deadline = time.monotonic() + STEPS_WITHIN
+        while len(self.observer.events) < recorded or self.observer.missing():
+            if time.monotonic() > deadline:
+                waiting = self.observer.missing() or [f"{recorded - len(self.observer.events)} more events in the log"]
+                slow = self.puller if all("pulled" in step for step in waiting) else self.worker
+                raise slow.failure(f"is late; not seen within {STEPS_WITHIN:g} s: {'; '.join(waiting)}")
+            self._look()
+
+    def _look(self) -> None:
+        self.supervisor.require_running()
+        try:
+            self.observer.look()
+        except (OSError, RuntimeError) as error:
+            # The process behind it may have ended this moment, and then its log says more than our error.
+            time.sleep(0.2)
+            self.supervisor.require_running()
+            raise DemoFailed(f"The shop did not answer as it should: {error}") from error
+        time.sleep(PAUSE)
+
+    def _require_right_ends(self, orders: dict[object, str], *, balance: Decimal) -> None:
+        positions = [seen.entry["position"] for seen in self.observer.events]
+        if positions != list(range(1, len(positions) + 1)):
+            raise DemoFailed(f"Positions are not 1, 2, 3, …: {positions}")
+        for order, wanted in orders.items():
+            found = self.customer.call("GET", f"/orders/{order}")[1]["status"]
+            if found != wanted:
+                raise DemoFailed(f"Order {order} is {found} and should be {wanted}.")
+        if self.observer.balance != balance:
+            raise DemoFailed(f"The bookkeeping's balance is {self.observer.balance} and should be {balance}.")
+        self.observer.say(
+            f"every step of {len(positions)} events was seen; the other service's balance is {balance} EUR"
+        )
