@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
+from weakref import WeakKeyDictionary
 
 from asgiref.sync import sync_to_async
 from django.db import connections, models, transaction
@@ -24,8 +25,8 @@ __all__ = ["arecord", "forget_known_consumers", "record"]
 
 logger = logging.getLogger(__name__)
 
-# Aliases where this process has seen that every declared consumer has its start. Only a commit may say so.
-_consumers_known: set[str] = set()
+# By alias: the declarations of which this process has seen that every consumer has its start. Only a commit may say so.
+_consumers_known: dict[str, object] = {}
 
 
 def record(
@@ -89,6 +90,8 @@ def _record(
 
 
 def _outside_transaction(connection: BaseDatabaseWrapper) -> None:
+    if not connection.get_autocommit():
+        return  # a transaction of the caller's own is open
     choice = get_settings().OUTSIDE_TRANSACTION
     message = (
         "record() was called outside transaction.atomic(): the event is stored, but the change it reports is not in the same "
@@ -96,39 +99,60 @@ def _outside_transaction(connection: BaseDatabaseWrapper) -> None:
     )
     if choice == "error":
         raise EventStoreError(message)
-    if choice == "warn" and connection.get_autocommit():
+    if choice == "warn":
         warnings.warn(message, RuntimeWarning, stacklevel=3)
 
 
 def _know_consumers(connection: BaseDatabaseWrapper) -> None:
     """A consumer that starts at now must not miss what is recorded by the first process that knows it."""
     alias = connection.alias
-    if alias in _consumers_known:
+    # A module imported later may declare another handler.
+    declared = (get_settings(), handler_registry.durable())
+    if _consumers_known.get(alias) == declared:
         return
     OffsetStore(alias).register(declared_consumers().values())
     # Rolled back, the rows are gone, and a TestCase rolls back even what its on_commit callbacks have seen.
-    if not any(getattr(block, "_from_testcase", False) for block in connection.atomic_blocks):
+    if not _in_test(connection):
 
         def remember() -> None:
-            _consumers_known.add(alias)
+            _consumers_known[alias] = declared
 
         transaction.on_commit(remember, using=alias, robust=True)
 
 
+class _WakeUp:
+    """What tells of one commit, once, however many savepoints of its transaction have registered it."""
+
+    def __init__(self, using: str) -> None:
+        self.using = using
+        self.told = False
+
+    def tell(self) -> None:
+        if not self.told:
+            self.told = True
+            send(events_committed, sender=EventEntry, using=self.using)
+
+
+# The next wake-up of each connection. One that was registered and rolled back serves the next transaction.
+_wake_ups: WeakKeyDictionary[BaseDatabaseWrapper, _WakeUp] = WeakKeyDictionary()
+
+
 def _wake_after_commit(connection: BaseDatabaseWrapper) -> None:
-    """One hook per transaction. It only wakes somebody: losing it costs time, never an event."""
-    savepoints = set(connection.savepoint_ids)
-    if connection.run_on_commit:
+    """One wake-up per transaction. It only wakes somebody: losing it costs time, never an event."""
+    wake_up = _wake_ups.get(connection)
+    if wake_up is None or wake_up.told:
+        wake_up = _wake_ups[connection] = _WakeUp(connection.alias)
+    # In a TestCase nothing leaves the list, and captureOnCommitCallbacks() looks for what was registered since.
+    if connection.run_on_commit and not _in_test(connection):
         sids, hook = connection.run_on_commit[-1][:2]
-        if getattr(hook, "wakes_eventstore", False) and sids <= savepoints:
+        if hook == wake_up.tell and sids <= set(connection.savepoint_ids):
             return
-    alias = connection.alias
+    transaction.on_commit(wake_up.tell, using=connection.alias, robust=True)
 
-    def wake() -> None:
-        send(events_committed, sender=EventEntry, using=alias)
 
-    wake.wakes_eventstore = True  # type: ignore[attr-defined]
-    transaction.on_commit(wake, using=alias, robust=True)
+def _in_test(connection: BaseDatabaseWrapper) -> bool:
+    """Whether a TestCase will roll everything back."""
+    return any(getattr(block, "_from_testcase", False) for block in connection.atomic_blocks)
 
 
 def forget_known_consumers() -> None:

@@ -61,7 +61,8 @@ class Tenure:
         self._rows().update(expires_at=LONG_AGO, owner="")
 
     def _rows(self) -> models.QuerySet[Lease]:
-        return Lease.objects.using(self.using).filter(consumer=self.consumer, token=self.token)
+        rows: models.QuerySet[Lease] = Lease.objects.using(self.using).filter(consumer=self.consumer, token=self.token)
+        return rows
 
 
 def acquire(

@@ -6,11 +6,15 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
+from uuid import UUID
+
+from django.db import connections
 
 from ..delivery import Batch, Outcome
 from ..exceptions import EpochChanged, LeaseLost
 from ..signals import batch_delivered, send
-from ..store import EventStore, Page
+from ..store import EventStore, LogState, Page, log_state
+from ..store.sequencing import in_test_case
 from .definition import Consumer
 from .leases import Tenure, acquire
 from .offsets import OffsetStore, Progress
@@ -48,16 +52,19 @@ class ConsumerLoop:
     _offsets: OffsetStore = field(init=False)
     _saved: int = field(init=False, default=0)
     _advances: int = field(init=False, default=0)
-    _passed_over: tuple[Progress, int] | None = field(init=False, default=None)
-    """The last saved progress, and how far this process knows that nothing after it is wanted."""
+    _passed_over: tuple[object, int] | None = field(init=False, default=None)
+    """The last saved progress in which log, and how far this process knows that nothing after it is wanted."""
 
     def __post_init__(self) -> None:
         self._store = EventStore(self.using)
         self._offsets = OffsetStore(self.using)
 
-    def is_behind(self, head: int) -> bool:
-        """Whether the log holds something after the consumer's offset; one query, no lease."""
-        return self._start_of(self._progress()) < head
+    def is_behind(self, log: LogState) -> bool:
+        """Whether there is something to look at: the log ends elsewhere than the consumer; one query, no lease.
+
+        An offset above the head counts as well, so that a consumer of another history is seen to have stopped.
+        """
+        return self._start_of(self._progress(), log.log, log.epoch) != log.head
 
     def run(self, *, most_events: int, longest: timedelta) -> Run:
         """Deliver what is there, within these bounds. Does nothing while another worker holds the consumer.
@@ -68,12 +75,16 @@ class ConsumerLoop:
         if not state.ready:
             return Run()
         progress = self._progress()
-        page = self._read(self._start_of(progress), progress.epoch)
+        log = log_state(self.using)
+        start = self._start_of(progress, log.log, log.epoch)
+        page = self._read(start, progress.epoch)
         if page is None:
             return Run()
         if not page.entries and page.next_offset - progress.offset < UNSAVED_SKIP:
-            self._passed_over = (progress, page.next_offset)
-            return Run(more=not page.complete and page.next_offset > self._start_of(progress))
+            self._remember(progress, page.next_offset, page)
+            if state.failed:  # what had failed is not wanted any more, or was skipped
+                clear_failure(self.consumer.name, using=self.using)
+            return Run(more=not page.complete and page.next_offset > start)
         tenure = acquire(self.consumer.name, using=self.using, length=self.lease, clock=self.clock)
         if tenure is None:
             return Run()
@@ -115,7 +126,8 @@ class ConsumerLoop:
             if not readiness(self.consumer.name, using=self.using).ready:
                 break
             page = self._read(offset, page.epoch)
-        self._finish(tenure, offset, page.epoch if page is not None else progress.epoch)
+        if page is not None:
+            self._finish(tenure, offset, page)
         return Run(delivered=delivered, more=more)
 
     def _deliver(self, tenure: Tenure, page: Page, offset: int) -> tuple[int, int, bool]:
@@ -134,13 +146,12 @@ class ConsumerLoop:
             still_held=tenure.still_held,
         )
         try:
-            outcome = self.deliver(batch)
+            accepted, refused = _accepted(self.deliver(batch), page)
         except LeaseLost:
             raise
         except Exception as error:  # noqa: BLE001 - whatever a sender raises means that it is unavailable
-            record_failure(self.consumer.name, position=None, error=error, using=self.using)
+            self._fail(tenure, None, error)
             return max(offset, self._saved), 0, True
-        accepted, refused = _accepted(outcome, page)
         if accepted == len(page.entries):
             offset = page.next_offset
         elif accepted:
@@ -150,8 +161,7 @@ class ConsumerLoop:
         if accepted:
             send(batch_delivered, sender=ConsumerLoop, consumer=self.consumer.name, delivered=accepted, offset=offset)
         if refused is not None:
-            position = _position(page, accepted)
-            record_failure(self.consumer.name, position=position, error=refused, using=self.using)
+            self._fail(tenure, _position(page, accepted), refused)
         return offset, accepted, refused is not None
 
     def _advance(self, tenure: Tenure, offset: int, epoch: int) -> None:
@@ -160,10 +170,14 @@ class ConsumerLoop:
         self._saved = offset
         self._advances += 1
 
-    def _finish(self, tenure: Tenure, offset: int, epoch: int) -> None:
+    def _fail(self, tenure: Tenure, position: int | None, error: BaseException) -> None:
+        tenure.renew()  # who has lost the lease meanwhile says nothing about the consumer any more
+        record_failure(self.consumer.name, position=position, error=error, using=self.using)
+
+    def _finish(self, tenure: Tenure, offset: int, page: Page) -> None:
         if offset - self._saved >= UNSAVED_SKIP:
-            self._advance(tenure, offset, epoch)
-        self._passed_over = (Progress(offset=self._saved, epoch=epoch), offset)
+            self._advance(tenure, offset, page.epoch)
+        self._remember(Progress(offset=self._saved, epoch=page.epoch), offset, page)
         if self._advances >= PRUNE_AFTER or tenure.token % PRUNE_EVERY_TENURE == 0:
             self._offsets.prune(self.consumer.name, token=tenure.token)
 
@@ -174,8 +188,12 @@ class ConsumerLoop:
             progress = self._offsets.load(self.consumer.name)
         return progress
 
-    def _start_of(self, progress: Progress) -> int:
-        if self._passed_over is not None and self._passed_over[0] == progress:
+    def _remember(self, progress: Progress, passed: int, page: Page) -> None:
+        if not in_test_case(connections[self.using]):  # which takes back the log and not this
+            self._passed_over = ((progress, page.log, page.epoch), passed)
+
+    def _start_of(self, progress: Progress, log: UUID, epoch: int) -> int:
+        if self._passed_over is not None and self._passed_over[0] == (progress, log, epoch):
             return self._passed_over[1]
         return progress.offset
 

@@ -96,4 +96,5 @@ class OffsetStore:
         newest = rows.filter(token=token).aggregate(newest=Max("id"))["newest"]
         if newest is None:
             return 0
-        return rows.filter(id__lt=newest).delete()[0]
+        removed: int = rows.filter(id__lt=newest).delete()[0]
+        return removed

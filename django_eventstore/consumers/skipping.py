@@ -77,7 +77,8 @@ def _failing_position(consumer: str, wanted: int | None, *, using: str) -> int:
         raise EventStoreError(
             f"Consumer {consumer!r} fails at position {state.failed_position}, not at {wanted}: nothing was skipped."
         )
-    return state.failed_position
+    failing: int = state.failed_position
+    return failing
 
 
 def _acquire(

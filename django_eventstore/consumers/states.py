@@ -47,7 +47,8 @@ def record_failure(consumer: str, *, position: int | None, error: BaseException,
     state, _ = ConsumerState.objects.using(using).get_or_create(consumer=consumer)
     attempts = state.attempts + 1 if state.failed_position == position and state.attempts else 1
     delay = RetryPolicy(base=settings.RETRY_BASE, cap=settings.RETRY_CAP).delay(attempts)
-    text = "".join(traceback.format_exception(error))
+    # A file's name may hold what no database stores.
+    text = "".join(traceback.format_exception(error)).encode(errors="backslashreplace").decode()
     ConsumerState.objects.using(using).filter(pk=consumer).update(
         failed_at=DatabaseNow(),
         failed_position=position,

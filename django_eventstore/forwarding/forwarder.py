@@ -7,14 +7,21 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import cast
 
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections, router
 from django.utils.module_loading import import_string
 
 from ..conf import get_settings
-from ..consumers import Consumer, ConsumerLoop, OffsetStore, declared_consumer, declared_consumers
+from ..consumers import (
+    Consumer,
+    ConsumerLoop,
+    OffsetStore,
+    declared_consumer,
+    declared_consumers,
+    readiness,
+    record_failure,
+)
 from ..exceptions import EventStoreError
 from ..models import EventEntry
 from ..senders import EventSender
@@ -34,7 +41,7 @@ def make_sender(consumer: Consumer) -> EventSender:
     if not (isinstance(sender_class, type) and issubclass(sender_class, EventSender)):
         raise ImproperlyConfigured(f"{where} is not a subclass of EventSender.")
     try:
-        return cast(EventSender, sender_class(**consumer.options))
+        return sender_class(**consumer.options)
     except TypeError as error:
         raise ImproperlyConfigured(f"{where} does not take these OPTIONS: {error}") from error
 
@@ -121,11 +128,17 @@ def forward_all(
     deadline = time.monotonic() + (longest or settings.FORWARD_SECONDS).total_seconds()
     OffsetStore(alias).register(chosen)
     more = sequence(alias).more
-    head = log_state(alias).head
+    log = log_state(alias)
     delivered = 0
     for consumer in chosen:
-        forwarder = _forwarder(consumer, alias)
-        if not forwarder.loop.is_behind(head):
+        try:
+            forwarder = _forwarder(consumer, alias)
+        except ImproperlyConfigured as error:
+            # Its own trouble only: those after it are to run. Its row tells, and it is looked at again after a wait.
+            if readiness(consumer.name, using=alias).ready:
+                record_failure(consumer.name, position=None, error=error, using=alias)
+            continue
+        if not forwarder.loop.is_behind(log):
             continue
         seconds = deadline - time.monotonic()
         if delivered >= events or seconds <= 0:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 
 from django.apps import apps
 from django.db import connections
@@ -34,10 +35,10 @@ def ensure_periodic_task(*, using: str) -> bool:
     if periodic_task.objects.using(using).filter(name=PERIODIC_TASK).exists():
         return False
     every = get_settings().FORWARD_EVERY
-    if every.total_seconds() == int(every.total_seconds()):
-        amount, unit = int(every.total_seconds()), interval.SECONDS
+    if not every % timedelta(seconds=1):
+        amount, unit = every // timedelta(seconds=1), interval.SECONDS
     else:
-        amount, unit = int(every.total_seconds() * 1_000_000), interval.MICROSECONDS
+        amount, unit = every // timedelta(microseconds=1), interval.MICROSECONDS
     schedule = interval.objects.using(using).filter(every=amount, period=unit).first()
     if schedule is None:
         schedule = interval.objects.using(using).create(every=amount, period=unit)

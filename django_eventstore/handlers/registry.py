@@ -50,6 +50,8 @@ class HandlerRegistry:
     def register(self, handler: Handler) -> None:
         """Add a handler; one of the same name from the same place (a reloaded module) is replaced."""
         known = self._handlers.get(handler.name)
+        if known is not None and known.function is handler.function and known != handler:
+            raise ValueError(f"{handler.name!r} is declared twice: name all its events in one @handles(...).")
         if known is not None and _origin(known.function) != _origin(handler.function):
             raise ValueError(
                 f"Two handlers are named {handler.name!r}: {_origin(known.function)} and {_origin(handler.function)}. "

@@ -58,9 +58,6 @@ def _count(ahead: QuerySet[LogPosition], types: Sequence[int], *, most: int) -> 
 
 
 def _recorded_at(position: int, *, using: str) -> datetime | None:
-    return (
-        EventEntry.objects.using(using)
-        .filter(log_position__position=position)
-        .values_list("timestamp", flat=True)
-        .first()
-    )
+    entries = EventEntry.objects.using(using).filter(log_position__position=position)
+    moment: datetime | None = entries.values_list("timestamp", flat=True).first()
+    return moment

@@ -65,7 +65,7 @@ class ConsumerState(models.Model):
         verbose_name_plural = _("consumers")
 
     def __str__(self) -> str:
-        return self.consumer
+        return str(self.consumer)
 
 
 class Heartbeat(models.Model):

@@ -12,7 +12,10 @@ from ..events import decode_mapping
 from ..exceptions import AppendOnlyError
 from .fields import DatabaseNow, ExactCharField, ExactTextField, Uuid7
 
-__all__ = ["EventEntry", "EventEntryQuerySet", "EventKey", "StreamVersion"]
+__all__ = ["MAX_STREAM", "MAX_SUBJECT", "EventEntry", "EventEntryQuerySet", "EventKey", "StreamVersion"]
+
+MAX_STREAM = 200
+MAX_SUBJECT = 200
 
 
 def _refuse(*args: object, **kwargs: object) -> NoReturn:
@@ -69,7 +72,7 @@ class EventEntry(models.Model):
     content_type = ExactCharField(_("content type"), max_length=100, db_default="application/json")
     payload = ExactTextField(_("payload"))
     """The event as JSON text, byte for byte as it was recorded."""
-    stream = ExactCharField(_("stream"), max_length=200, blank=True, db_default="")
+    stream = ExactCharField(_("stream"), max_length=MAX_STREAM, blank=True, db_default="")
     """What the event is about, the unit of ordering; empty when it is about nothing in particular."""
     stream_version = models.BigIntegerField(_("stream version"), null=True, blank=True)
     """1, 2, 3, … within the stream, when the stream is recorded with ``expected_version``."""
@@ -78,7 +81,7 @@ class EventEntry(models.Model):
     timestamp = models.DateTimeField(_("timestamp"), db_default=DatabaseNow())
     correlation_id = ExactCharField(_("correlation id"), max_length=100, null=True, blank=True)
     causation_id = ExactCharField(_("causation id"), max_length=100, null=True, blank=True)
-    subject = ExactCharField(_("subject"), max_length=200, null=True, blank=True)
+    subject = ExactCharField(_("subject"), max_length=MAX_SUBJECT, null=True, blank=True)
     """Whose data it is, for erasure."""
 
     objects = EventEntryQuerySet.as_manager()
@@ -118,7 +121,7 @@ class StreamVersion(models.Model):
     """One row per versioned event: the primary key is what makes optimistic concurrency exact."""
 
     pk = models.CompositePrimaryKey("stream", "version")
-    stream = ExactCharField(max_length=200)
+    stream = ExactCharField(max_length=MAX_STREAM)
     version = models.BigIntegerField()
 
     class Meta:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -17,6 +17,14 @@ __all__ = ["DatabaseNow", "ExactCharField", "ExactTextField", "Uuid7"]
 EXACT_COLLATIONS = {"postgresql": "C", "mysql": "utf8mb4_bin"}
 
 
+if TYPE_CHECKING:  # Django's fields are generic to the type checker only
+    _CharField = models.CharField[Any, Any]
+    _TextField = models.TextField[Any, Any]
+else:
+    _CharField = models.CharField
+    _TextField = models.TextField
+
+
 class _ExactMixin:
     def db_parameters(self, connection: BaseDatabaseWrapper) -> dict[str, Any]:
         parameters: dict[str, Any] = super().db_parameters(connection)  # type: ignore[misc]
@@ -24,11 +32,11 @@ class _ExactMixin:
         return parameters
 
 
-class ExactCharField(_ExactMixin, models.CharField):  # type: ignore[type-arg]
+class ExactCharField(_ExactMixin, _CharField):
     """A short text that is equal only to the same bytes, on every database."""
 
 
-class ExactTextField(_ExactMixin, models.TextField):  # type: ignore[type-arg]
+class ExactTextField(_ExactMixin, _TextField):
     """A long text kept byte for byte, in an encoding that holds all of Unicode."""
 
 

@@ -22,7 +22,7 @@ class EventType(models.Model):
         verbose_name_plural = _("event types")
 
     def __str__(self) -> str:
-        return self.name
+        return str(self.name)
 
 
 class LogPosition(models.Model):

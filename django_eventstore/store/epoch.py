@@ -88,6 +88,7 @@ def begin_epoch(using: str, *, after: int | None = None, reason: str) -> Epoch:
         shared = state.head if after is None else after
         if not 0 <= shared <= state.head:
             raise EventStoreError(f"The new epoch must begin after a position between 0 and the head, {state.head}.")
-        return Epoch.objects.using(using).create(
+        epoch: Epoch = Epoch.objects.using(using).create(
             number=state.epoch + 1, log=state.log, began_after=shared, reason=reason
         )
+        return epoch

@@ -15,6 +15,7 @@ from ..conf import get_settings
 from ..events import encode, encode_mapping, encode_metadata, is_type_name, registry, validate_pattern
 from ..exceptions import EventEncodingError, EventIdConflict
 from ..models import EventEntry, EventKey
+from ..models.entries import MAX_STREAM, MAX_SUBJECT
 from .appending import append
 from .epoch import log_state
 from .event_ids import uuid7
@@ -26,8 +27,6 @@ __all__ = ["EventStore", "Page"]
 
 LARGEST = 2**63 - 1
 MOST_ENTRIES = 100_000
-MAX_STREAM = EventEntry._meta.get_field("stream").max_length or 0
-MAX_SUBJECT = EventEntry._meta.get_field("subject").max_length or 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,7 +189,8 @@ class EventStore:
     def recorded(self, event_id: UUID) -> EventEntry | None:
         """The entry that was recorded with this supplied ``event_id``, if there is one."""
         found = EventKey.objects.using(self.using).filter(pk=event_id).values("entry_id")
-        return EventEntry.objects.using(self.using).filter(id__in=found).first()
+        entry: EventEntry | None = EventEntry.objects.using(self.using).filter(id__in=found).first()
+        return entry
 
     def _insert(self, entries: list[EventEntry], expected_version: int | None) -> None:
         if expected_version is not None:

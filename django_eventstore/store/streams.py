@@ -81,4 +81,4 @@ def _insert_version(stream: str, version: int, using: str) -> bool:
             if getattr(error.__cause__, "sqlstate", None) == SERIALIZATION_FAILURE:
                 raise ConcurrencyError(stream=stream, expected=version - 1, actual=None) from error
             raise
-        return cursor.rowcount == 1
+        return bool(cursor.rowcount == 1)

@@ -48,7 +48,7 @@ def test_limit_and_epoch_begin_at_one(client: APIClient, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "meant"), [("ofset", "offset"), ("Limit", "limit"), ("type", "types"), ("streams", "stream")]
+    "given, meant", [("ofset", "offset"), ("Limit", "limit"), ("type", "types"), ("streams", "stream")]
 )
 def test_a_misspelt_parameter_is_refused_with_the_name_it_resembles(client: APIClient, given: str, meant: str) -> None:
     response = client.get(f"/events?{given}=1")

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 from django.db import connections, transaction
-from django.test import Client
+from django.test import Client, override_settings
 from django.urls import path, reverse
 from rest_framework.renderers import JSONRenderer
 from rest_framework.test import APIClient
@@ -87,8 +87,8 @@ def test_the_project_cannot_loosen_access_or_representation_by_its_defaults(read
 
 
 @pytest.mark.django_db
-@pytest.mark.urls(RoutedByTheProject)
-def test_own_routes_keep_the_guards(client: APIClient) -> None:
+def test_own_routes_keep_the_guards(client: APIClient, settings: Any) -> None:
+    settings.ROOT_URLCONF = RoutedByTheProject
     assert 200 == client.get("/feed/").status_code
     assert {405} == {client.post("/feed/").status_code, client.delete("/feed/").status_code}
     assert APIClient().get("/feed/").status_code in {401, 403}
@@ -144,8 +144,6 @@ def test_a_view_may_name_its_database(reader: User) -> None:
             path("other", EventViewSet.as_view({"get": "list"}, using="other")),
             path("other/head", EventViewSet.as_view({"get": "head_of_log"}, using="other")),
         ]
-
-    from django.test import override_settings
 
     with override_settings(ROOT_URLCONF=Urls):
         page, head = client.get("/other").json(), client.get("/other/head").json()

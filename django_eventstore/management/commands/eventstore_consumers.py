@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from django.core.management.base import CommandParser
-from typing_extensions import assert_never
 
 from ...consumers import declared_consumer, pause, resume
 from ...consumers.skipping import skip

@@ -55,14 +55,11 @@ class Command(EventStoreCommand):
         self.stdout.write(f"Stopped. Delivered {delivered} events.")
 
     def _once(self, using: str, names: list[str] | None) -> None:
-        delivered: Counter[str] = Counter()
+        totals: Counter[str] = Counter()
         failed: dict[str, int | None] = {}
 
-        def count(consumer: str, *, number: int) -> None:
-            delivered[consumer] += number
-
         def on_delivered(*, consumer: str, delivered: int, **kwargs: object) -> None:
-            count(consumer, number=delivered)
+            totals[consumer] += delivered
 
         def on_failed(*, consumer: str, position: int | None, **kwargs: object) -> None:
             failed[consumer] = position
@@ -75,9 +72,9 @@ class Command(EventStoreCommand):
         finally:
             batch_delivered.disconnect(on_delivered, sender=ConsumerLoop)
             delivery_failed.disconnect(on_failed)
-        for name, number in sorted(delivered.items()):
+        for name, number in sorted(totals.items()):
             self.stdout.write(f"{name}: {number}")
-        self.stdout.write(f"Delivered {delivered.total()} events.")
+        self.stdout.write(f"Delivered {totals.total()} events.")
         if failed:
             places = ", ".join(
                 f"{name} ({'its sender' if position is None else f'position {position}'})"

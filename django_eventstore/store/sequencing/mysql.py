@@ -13,6 +13,7 @@ __all__ = ["MariaDBSequencer"]
 
 MAX_ENTRIES = 10_000
 LOCK_WAIT_TIMEOUT = 1205
+READ_ONLY = -1
 
 # One compound statement, one round trip: a client that is frozen or killed in the middle holds nothing, because the server
 # goes on without it. Why it is exact and waits for nobody:
@@ -29,8 +30,13 @@ LOCK_WAIT_TIMEOUT = 1205
 #    types first could see entries the first did not.
 SEQUENCE = """
 BEGIN NOT ATOMIC
+main: BEGIN
     DECLARE v_head, v_shown, v_count BIGINT DEFAULT NULL;
     DECLARE EXIT HANDLER FOR SQLEXCEPTION BEGIN ROLLBACK; RESIGNAL; END;
+    IF @@global.read_only OR @@session.tx_read_only THEN
+        SELECT -1;
+        LEAVE main;
+    END IF;
     IF @@in_transaction THEN
         SIGNAL SQLSTATE '25001' SET MESSAGE_TEXT = 'the sequencer does not run inside a transaction';
     END IF;
@@ -78,6 +84,7 @@ BEGIN NOT ATOMIC
         UPDATE eventstore_shown SET position = v_head WHERE id = 1 AND position < v_head;
     END IF;
     SELECT v_count;
+END;
 END
 """
 
@@ -95,15 +102,14 @@ class MariaDBSequencer(Sequencer):
         limit = max_entries or MAX_ENTRIES
         with self.connection.cursor() as cursor:
             try:
-                cursor.execute("SELECT @@global.read_only OR @@session.tx_read_only")
-                if cursor.fetchone()[0]:
-                    return Pass(reached=False, refused=True)
                 cursor.execute(SEQUENCE.format(max_entries=int(limit)))
                 numbered = self._only_row(cursor)
             except OperationalError as error:
                 if _errno(error) == LOCK_WAIT_TIMEOUT:
                     return Pass(reached=False)
                 raise
+        if numbered == READ_ONLY:
+            return Pass(reached=False, refused=True)
         return Pass(reached=numbered < limit, numbered=numbered, more=numbered >= limit)
 
     def _only_row(self, cursor: CursorWrapper) -> int:
