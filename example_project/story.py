@@ -61,10 +61,16 @@ class Story:
         deadline = time.monotonic() + STEPS_WITHIN
         while len(self.observer.events) < recorded or self.observer.missing():
             if time.monotonic() > deadline:
-                waiting = self.observer.missing() or [f"{recorded - len(self.observer.events)} more events in the log"]
-                slow = self.puller if all("pulled" in step for step in waiting) else self.worker
-                raise slow.failure(f"is late; not seen within {STEPS_WITHIN:g} s: {'; '.join(waiting)}")
+                raise self._late(recorded)
             self._look()
+
+    def _late(self, recorded: int) -> DemoFailed:
+        waiting = self.observer.missing() or [f"{recorded - len(self.observer.events)} more events in the log"]
+        slow = self.puller if all("pulled" in step for step in waiting) else self.worker
+        # Why a consumer waits is said there, and may be far up in the worker's log.
+        status = self.supervisor.run("status", "manage.py", "eventstore_status")
+        steps = "".join(f"\n    {step}" for step in waiting)
+        return slow.failure(f"is late. Not seen within {STEPS_WITHIN:g} s:{steps}\n{status}")
 
     def _look(self) -> None:
         self.supervisor.require_running()

@@ -69,7 +69,7 @@ class Process:
     def failure(self, fact: str) -> DemoFailed:
         """The error to raise about this process, with the end of its log."""
         lines = "\n".join(f"    {line}" for line in self.text.splitlines()[-TAIL_LINES:])
-        return DemoFailed(f"{self.name} {fact}. The end of its log:\n{lines or '    (empty)'}")
+        return DemoFailed(f"{self.name} {fact}\nThe end of the log of {self.name}:\n{lines or '    (empty)'}")
 
     def signal_group(self, number: signal.Signals) -> None:
         """Signal it and what it started, unless it has ended."""

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import importlib.util
+import json
 import os
 import re
 import signal
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from decimal import Decimal, InvalidOperation
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -75,15 +81,20 @@ def test_the_demonstration_follows_every_event_to_its_end_and_leaves_no_process(
     refunded = ["forwarded, handled by shop.handlers.refund"]
     pulled = ["pulled by the bookkeeping service"]
     expected = {
-        ("OrderPlaced", "order-1"): mailed + pulled,
+        ("OrderPlaced", "order-1"): [*mailed, *pulled],
         ("OrderPaid", "order-1"): pulled,
-        ("OrderPlaced", "order-2"): mailed + pulled,
+        ("OrderPlaced", "order-2"): [*mailed, *pulled],
         ("OrderPaid", "order-2"): pulled,
-        ("OrderCancelled", "order-2"): refunded + ["refund created: 29.90 EUR, the order is refunded"] + mailed + pulled,
-        ("OrderRefunded", "order-2"): mailed + pulled,
-        ("OrderPlaced", "order-3"): mailed + pulled,
+        ("OrderCancelled", "order-2"): [
+            *refunded,
+            "refund created: 29.90 EUR, the order is refunded",
+            *mailed,
+            *pulled,
+        ],
+        ("OrderRefunded", "order-2"): [*mailed, *pulled],
+        ("OrderPlaced", "order-3"): [*mailed, *pulled],
         # It was never paid: the refund handler sees it and has nothing to do.
-        ("OrderCancelled", "order-3"): refunded + mailed + pulled,
+        ("OrderCancelled", "order-3"): [*refunded, *mailed, *pulled],
     }
     assert expected.keys() == steps.keys()
     for event, wanted in expected.items():
@@ -104,7 +115,7 @@ def test_a_worker_that_dies_makes_it_fail_with_the_reason_and_the_log(serving: D
     os.kill(serving.pid_of("worker"), signal.SIGKILL)
 
     assert 1 == serving.wait(timeout=LONGEST, check=False)
-    assert "FAILED: worker ended with status -9. The end of its log:" in serving.errors
+    assert "FAILED: worker ended with status -9\nThe end of the log of worker:\n" in serving.errors
     assert "Task django_eventstore.forward" in serving.errors
     assert {} == serving.running_processes()
 
@@ -114,3 +125,97 @@ def test_ctrl_c_ends_what_serve_has_left_running(serving: Demo) -> None:
 
     assert 0 == serving.wait(timeout=LONGEST)
     assert {} == serving.running_processes()
+
+
+class Feed:
+    """Answers of a shop: each GET /events takes the next; what was asked is in ``asked``."""
+
+    def __init__(self, *answers: tuple[int, dict[str, Any]]) -> None:
+        self.asked: list[str] = []
+        asked, remaining = self.asked, list(answers)
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                asked.append(self.path)
+                status, body = remaining.pop(0)
+                data = json.dumps(body).encode()
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+            def log_message(self, *arguments: object) -> None:
+                """Not on the terminal of the tests."""
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+        self._thread = threading.Thread(target=self.server.serve_forever)
+        self._thread.start()
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+        self._thread.join()
+
+
+def paid(position: int, amount: str) -> dict[str, Any]:
+    payload = {"order_id": position, "amount": amount}
+    return {"position": position, "event_id": f"event-{position}", "type": "shop.OrderPaid", "payload": payload}
+
+
+def page(*events: dict[str, Any], next_offset: int, epoch: int = 1, log: str = "log-a") -> tuple[int, dict[str, Any]]:
+    body = {"log": log, "epoch": epoch, "events": list(events), "next_offset": next_offset, "complete": True}
+    return 200, body
+
+
+@pytest.fixture
+def pull(tmp_path: Path) -> Callable[..., tuple[Decimal, int, list[str]]]:
+    """``pull(*answers)``: the bookkeeping service pulls once for each; (balance, offset, what it asked for)."""
+    spec = importlib.util.spec_from_file_location("example_puller", ROOT / "example_project" / "puller.py")
+    assert spec is not None
+    assert spec.loader is not None
+    puller = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(puller)
+
+    def pull_all(*answers: tuple[int, dict[str, Any]]) -> tuple[Decimal, int, list[str]]:
+        feed = Feed(*answers)
+        # Opened anew each time: a service that was stopped goes on from its books.
+        books = puller.Books(str(tmp_path / "books.sqlite3"))
+        try:
+            for _ in answers:
+                puller.pull(books, feed.url, "token")
+            return books.balance(), books.progress()[0], feed.asked
+        finally:
+            books.close()
+            feed.close()
+
+    return pull_all
+
+
+def test_the_second_service_books_a_page_and_its_offset_together(pull: Callable[..., Any]) -> None:
+    pull(page(paid(1, "10.00"), next_offset=1))
+    broken = paid(3, "no number")
+    with pytest.raises(InvalidOperation):
+        pull(page(paid(2, "5.00"), broken, next_offset=3))
+
+    balance, offset, asked = pull(page(paid(2, "5.00"), paid(3, "1.00"), next_offset=3))
+
+    assert ["/events?offset=1&limit=100&epoch=1"] == asked
+    assert (Decimal("16.00"), 3) == (balance, offset)
+
+
+def test_the_second_service_takes_back_what_a_new_history_does_not_hold(pull: Callable[..., Any]) -> None:
+    pull(page(paid(1, "10.00"), paid(2, "5.00"), paid(3, "1.00"), next_offset=3))
+    changed = (409, {"log": "log-a", "epoch": 2, "reader_epoch": 1, "head": 2, "began_after": 1, "detail": "…"})
+
+    balance, offset, asked = pull(changed, page(paid(2, "7.00"), next_offset=2, epoch=2))
+
+    assert ["/events?offset=3&limit=100&epoch=1", "/events?offset=1&limit=100&epoch=2"] == asked
+    assert (Decimal("17.00"), 2) == (balance, offset)
+
+
+def test_the_second_service_does_not_mix_two_logs(pull: Callable[..., Any]) -> None:
+    pull(page(paid(1, "10.00"), next_offset=1))
+
+    with pytest.raises(SystemExit, match="this is another log"):
+        pull(page(paid(2, "5.00"), next_offset=2, log="log-b"))

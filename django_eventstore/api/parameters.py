@@ -17,7 +17,8 @@ from rest_framework.exceptions import ValidationError
 
 from ..conf import get_settings
 from ..events import validate_pattern
-from ..store.event_store import LARGEST, MAX_STREAM, MOST_ENTRIES
+from ..models.entries import MAX_STREAM
+from ..store.event_store import LARGEST, MOST_ENTRIES
 
 __all__ = ["PageParameters", "page_parameters", "refuse_parameters"]
 

@@ -54,7 +54,11 @@ class Tenure:
         now = self.clock()
         if not self._rows().update(expires_at=DatabaseNow() + self.length):
             raise LeaseLost(consumer=self.consumer, token=self.token)
-        self.renewed_at = now
+
+        def count_from_now() -> None:  # rolled back, the row still has the old expiry
+            self.renewed_at = now
+
+        transaction.on_commit(count_from_now, using=self.using)
 
     def release(self) -> None:
         """Let the next worker have the consumer at once."""

@@ -77,7 +77,7 @@ class WakeUp:
     def __call__(self, *, using: str, **kwargs: object) -> None:
         """Receiver of events_committed."""
         settings = get_settings()
-        if not settings.WAKE_UP or not declared_consumers() or not self._take_turn(settings.WAKE_UP_INTERVAL):
+        if not settings.WAKE_UP or not self._take_turn(settings.WAKE_UP_INTERVAL) or not declared_consumers():
             return
         try:
             self._send(kwargs={"source": "wake-up", "using": using}, retry=False)

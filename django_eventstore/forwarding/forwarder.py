@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -95,6 +96,9 @@ def _require_autocommit(using: str) -> None:
     )
 
 
+TURN = timedelta(seconds=2)
+TURN_EVENTS = 1_000
+
 # One forwarder per process and consumer: senders keep connections, which must not be shared across a fork.
 _forwarders: dict[tuple[int, str, str], EventForwarder] = {}
 
@@ -127,25 +131,30 @@ def forward_all(
     events = most_events or settings.FORWARD_EVENTS
     deadline = time.monotonic() + (longest or settings.FORWARD_SECONDS).total_seconds()
     OffsetStore(alias).register(chosen)
-    more = sequence(alias).more
+    unsequenced = sequence(alias).more
     log = log_state(alias)
+    turns = deque(forwarder for forwarder in _able_forwarders(chosen, alias) if forwarder.loop.is_behind(log))
     delivered = 0
-    for consumer in chosen:
-        try:
-            forwarder = _forwarder(consumer, alias)
-        except ImproperlyConfigured as error:
-            # Its own trouble only: those after it are to run. Its row tells, and it is looked at again after a wait.
-            if readiness(consumer.name, using=alias).ready:
-                record_failure(consumer.name, position=None, error=error, using=alias)
-            continue
-        if not forwarder.loop.is_behind(log):
-            continue
+    while turns:
         seconds = deadline - time.monotonic()
         if delivered >= events or seconds <= 0:
             return Forwarded(delivered=delivered, more=True)
-        # What one consumer may take of the bounds, so that a long backlog of the first does not starve the others.
-        share = max(1, (events - delivered) // 2)
-        run = forwarder.get_and_send(most_events=share, longest=timedelta(seconds=max(seconds / 2, 0.001)))
+        forwarder = turns.popleft()
+        # In turns, so that a long backlog of one consumer does not starve the others.
+        turn = min(TURN, timedelta(seconds=seconds))
+        run = forwarder.get_and_send(most_events=min(TURN_EVENTS, events - delivered), longest=turn)
         delivered += run.delivered
-        more = more or run.more
-    return Forwarded(delivered=delivered, more=more)
+        if run.more:
+            turns.append(forwarder)
+    return Forwarded(delivered=delivered, more=unsequenced)
+
+
+def _able_forwarders(consumers: Iterable[Consumer], using: str) -> Iterator[EventForwarder]:
+    """The forwarders of the consumers whose sender can be made; for the others the reason goes on their row."""
+    for consumer in consumers:
+        try:
+            yield _forwarder(consumer, using)
+        except ImproperlyConfigured as error:
+            # Its own trouble only: those after it are to run. It is looked at again after a wait.
+            if readiness(consumer.name, using=using).ready:
+                record_failure(consumer.name, position=None, error=error, using=using)

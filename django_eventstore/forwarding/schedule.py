@@ -6,7 +6,7 @@ import json
 from datetime import timedelta
 
 from django.apps import apps
-from django.db import connections
+from django.db import connections, router
 
 from ..conf import get_settings
 
@@ -16,8 +16,11 @@ PERIODIC_TASK = "django_eventstore.forward"
 
 
 def beat_is_ready(*, using: str) -> bool:
-    """Whether django_celery_beat is installed and its tables are on this database."""
+    """Whether django_celery_beat is installed, looks for its tasks on this database, and has its tables there."""
     if not apps.is_installed("django_celery_beat"):
+        return False
+    # Of several databases that have the tables, the scheduler reads one; the model's own checks look there, too.
+    if router.db_for_write(apps.get_model("django_celery_beat", "PeriodicTask")) != using:
         return False
     models = (apps.get_model("django_celery_beat", name) for name in ("PeriodicTask", "IntervalSchedule"))
     return {model._meta.db_table for model in models} <= set(connections[using].introspection.table_names())

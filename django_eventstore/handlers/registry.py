@@ -46,6 +46,7 @@ class HandlerRegistry:
 
     def __init__(self) -> None:
         self._handlers: dict[str, Handler] = {}
+        self._sync: dict[str, tuple[Handler, ...]] = {}
 
     def register(self, handler: Handler) -> None:
         """Add a handler; one of the same name from the same place (a reloaded module) is replaced."""
@@ -58,10 +59,12 @@ class HandlerRegistry:
                 "Give one of them another name."
             )
         self._handlers[handler.name] = handler
+        self._sync.clear()
 
     def unregister(self, name: str) -> None:
         """Forget a handler, for tests that declare one."""
         del self._handlers[name]
+        self._sync.clear()
 
     def durable(self) -> tuple[Handler, ...]:
         """Handlers that a consumer runs after the commit."""
@@ -69,7 +72,12 @@ class HandlerRegistry:
 
     def sync_for(self, type: str) -> tuple[Handler, ...]:
         """Handlers that run inside the recording transaction for events of this type."""
-        return tuple(handler for handler in self._handlers.values() if handler.mode == "sync" and handler.wants(type))
+        found = self._sync.get(type)
+        if found is None:
+            handlers = self._handlers.values()
+            found = tuple(handler for handler in handlers if handler.mode == "sync" and handler.wants(type))
+            self._sync[type] = found
+        return found
 
 
 handler_registry = HandlerRegistry()

@@ -121,8 +121,10 @@ BEGIN
             SELECT e.id, e.type, e.stream, row_number() OVER (ORDER BY e.id) AS n FROM eventstore_entry e
             WHERE NOT EXISTS (SELECT FROM eventstore_position p WHERE p.entry_id = e.id)
         ), added AS (
-            INSERT INTO eventstore_type (name) SELECT DISTINCT f.type FROM fresh f
-            WHERE NOT EXISTS (SELECT FROM eventstore_type t WHERE t.name = f.type) RETURNING id, name
+            INSERT INTO eventstore_type (name)
+                SELECT d.type FROM (SELECT DISTINCT f.type FROM fresh f) d
+                WHERE NOT EXISTS (SELECT FROM eventstore_type t WHERE t.name = d.type)
+            RETURNING id, name
         )
         INSERT INTO eventstore_position (position, entry_id, type_id, slot)
             SELECT head + f.n, f.id,
@@ -175,8 +177,10 @@ BEGIN
             WHERE e.xid = ANY (ended) AND e.id > after_id AND e.id <= upto_id
         ) q WHERE NOT EXISTS (SELECT FROM eventstore_position p WHERE p.entry_id = q.id)
     ), added AS (
-        INSERT INTO eventstore_type (name) SELECT DISTINCT f.type FROM fresh f
-        WHERE f.n <= most AND NOT EXISTS (SELECT FROM eventstore_type t WHERE t.name = f.type) RETURNING id, name
+        INSERT INTO eventstore_type (name)
+            SELECT d.type FROM (SELECT DISTINCT f.type FROM fresh f WHERE f.n <= most) d
+            WHERE NOT EXISTS (SELECT FROM eventstore_type t WHERE t.name = d.type)
+        RETURNING id, name
     ), placed AS (
         INSERT INTO eventstore_position (position, entry_id, type_id, slot)
             SELECT head + f.n, f.id,

@@ -3,5 +3,6 @@ DROP TRIGGER eventstore_position_refuse_update;
 DROP TRIGGER eventstore_entry_refuse_delete;
 DROP TRIGGER eventstore_entry_refuse_update;
 DROP TRIGGER eventstore_entry_sequence;
+DROP TRIGGER eventstore_position_check;
 DROP TRIGGER eventstore_entry_check;
 DROP TABLE eventstore_door;

@@ -16,6 +16,12 @@ BEGIN
         WHERE EXISTS (SELECT 1 FROM eventstore_entry WHERE id = NEW.id);
 END;
 
+CREATE TRIGGER eventstore_position_check BEFORE INSERT ON eventstore_position
+BEGIN
+    SELECT RAISE(ABORT, 'eventstore_position is append-only: REPLACE refused')
+        WHERE EXISTS (SELECT 1 FROM eventstore_position WHERE position = NEW.position OR entry_id = NEW.entry_id);
+END;
+
 -- One writer at a time, so commit order is position order: the position is drawn in the writer's own transaction.
 -- The slot is computed from the last characters of the stream, where streams differ.
 CREATE TRIGGER eventstore_entry_sequence AFTER INSERT ON eventstore_entry

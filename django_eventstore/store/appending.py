@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from django.db import connections, transaction
@@ -45,7 +45,10 @@ COPY_TYPES = (
     *("varchar", "varchar", "varchar"),
 )
 COPY_FROM = 50  # rows; below it the extra round trips cost more than the statement saves
-CHUNK = 500  # rows of a multi-row INSERT, well under every server's packet and parameter limits
+# Bounds of one multi-row INSERT, under every server's limits: rows because of the number of parameters, characters because
+# MariaDB takes no statement above max_allowed_packet, 16 MB by default (a character may take 4 bytes, or be escaped).
+CHUNK = 500
+CHUNK_CHARACTERS = 1_000_000
 
 
 def append(entries: Sequence[EventEntry], *, using: str) -> None:
@@ -64,8 +67,8 @@ def append(entries: Sequence[EventEntry], *, using: str) -> None:
     else:
         if connection.vendor != "postgresql":
             _refuse_mixed(entries, using)
-        for start in range(0, len(entries), CHUNK):
-            _insert(entries[start : start + CHUNK], connection)
+        for chunk in _chunks(entries):
+            _insert(chunk, connection)
     for entry in entries:
         entry._state.adding = False
         entry._state.db = using
@@ -100,6 +103,17 @@ def _values(entry: EventEntry, connection: BaseDatabaseWrapper) -> list[Any]:
             values[0] = entry.event_id.hex
         values[8] = connection.ops.adapt_datetimefield_value(entry.timestamp)
     return values
+
+
+def _chunks(entries: Sequence[EventEntry]) -> Iterator[Sequence[EventEntry]]:
+    start, size = 0, 0
+    for end, entry in enumerate(entries):
+        size += len(entry.payload) + len(entry.metadata)
+        if end > start and (end - start == CHUNK or size > CHUNK_CHARACTERS):
+            yield entries[start:end]
+            start, size = end, len(entry.payload) + len(entry.metadata)
+    if start < len(entries):
+        yield entries[start:]
 
 
 def _insert(entries: Sequence[EventEntry], connection: BaseDatabaseWrapper) -> None:

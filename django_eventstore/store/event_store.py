@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from ..conf import get_settings
 from ..events import encode, encode_mapping, encode_metadata, is_type_name, registry, validate_pattern
-from ..exceptions import EventEncodingError, EventIdConflict
+from ..exceptions import ConcurrencyError, EventEncodingError, EventIdConflict
 from ..models import EventEntry, EventKey
 from ..models.entries import MAX_STREAM, MAX_SUBJECT
 from .appending import append
@@ -205,10 +205,12 @@ class EventStore:
             with transaction.atomic(using=self.using):
                 self._insert([entry], expected_version)
                 EventKey.objects.using(self.using).create(event_id=entry.event_id, entry_id=entry.id)
-        except IntegrityError:
+        except (ConcurrencyError, IntegrityError):
             known = self.recorded(entry.event_id)
             if known is None:
                 raise
+            if (known.type, known.stream) != (entry.type, entry.stream):
+                raise EventIdConflict(event_id=known.event_id, type=known.type, stream=known.stream) from None
             return known
         return entry
 

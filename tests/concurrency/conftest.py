@@ -13,6 +13,7 @@ from django_eventstore import EventStore
 from django_eventstore.models import ConsumerOffset, ConsumerState, Epoch, EventKey, EventType, Lease, StreamVersion
 from django_eventstore.store import ensure_log
 from django_eventstore.store.door import open_door
+from tests.concurrency.stage import Stage
 from tests.shop.models import Counter
 
 SEED = "EVENTSTORE_TEST_SEED"
@@ -60,3 +61,11 @@ def seed() -> str:
 def seconds() -> float:
     """How long a random run lasts; EVENTSTORE_TEST_SECONDS makes it longer."""
     return float(os.environ.get(SECONDS, "6"))
+
+
+@pytest.fixture
+def stage(log: str) -> Iterator[Stage]:
+    """Connections to the log that take turns."""
+    stage = Stage(using=log)
+    yield stage
+    stage.close()

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
 from django.db import connection
 
 from tests.concurrency.checker import violations
 from tests.concurrency.holder import KEYS
+from tests.concurrency.marks import on_shared_log
 from tests.concurrency.scenario import Scenario
 from tests.conftest import Spawn
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = on_shared_log
 
 
 def test_every_reader_gets_every_committed_event_once_and_in_order(

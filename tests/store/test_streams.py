@@ -92,7 +92,7 @@ def test_an_expected_version_needs_a_stream() -> None:
 
 
 def test_streams_are_told_apart_byte_by_byte() -> None:
-    for stream in ("a", "A", "a ", "á", "á"):
+    for stream in ("a", "A", "a ", "\xe1", "a\u0301"):
         _versioned(0, 1, stream=stream)
 
     assert 5 == StreamVersion.objects.count()
