@@ -35,7 +35,8 @@ class Demo:
         self.url = f"http://127.0.0.1:{port}"
         self.port = port
         self.logs = data / "logs"
-        self.logs.mkdir(parents=True, exist_ok=True)
+        data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.logs.mkdir(exist_ok=True)
         (data / "mail").mkdir(exist_ok=True)
         environment = {
             **os.environ,
@@ -44,12 +45,18 @@ class Demo:
             "PYTHONUNBUFFERED": "1",
             "SHOP_DATA": str(data),
             "SHOP_DEBUG": "0",
+            # No proxy stands between two processes of one machine.
+            "NO_PROXY": "127.0.0.1",
+            "no_proxy": "127.0.0.1",
         }
         self.supervisor = Supervisor(environment=environment, logs=self.logs)
 
     def prepare(self) -> None:
+        """The database, and who may use the shop."""
         self.supervisor.run("migrate", "manage.py", "migrate", "--verbosity", "1", "--no-color")
         output = self.supervisor.run("setup", "manage.py", "shop_setup")
+        # The administrator's password is for the terminal, not for a file.
+        (self.logs / "setup.log").unlink()
         self.credentials: dict[str, str] = json.loads(output.splitlines()[-1])
         self.customer = Shop(url=self.url, token=self.credentials["customer_token"])
         self.reader = Shop(url=self.url, token=self.credentials["bookkeeping_token"])
@@ -135,7 +142,7 @@ def free_port(preferred: int = 0) -> int:
             probe.bind(("127.0.0.1", preferred))
         except OSError:
             return free_port()
-        return probe.getsockname()[1]
+        return int(probe.getsockname()[1])
 
 
 def interrupt(number: int, frame: object) -> None:

@@ -20,6 +20,7 @@ import urllib.parse
 import urllib.request
 from contextlib import closing
 from decimal import Decimal
+from http.client import HTTPException
 from typing import Any
 
 PAUSE = 0.2
@@ -50,7 +51,8 @@ class Books:
 
     def progress(self) -> tuple[int, int | None, str | None]:
         """(offset, epoch, log); epoch and log are None before the first page."""
-        return self.connection.execute('SELECT "offset", epoch, log FROM progress').fetchone()
+        offset, epoch, log = self.connection.execute('SELECT "offset", epoch, log FROM progress').fetchone()
+        return offset, epoch, log
 
     def balance(self) -> Decimal:
         return sum((Decimal(amount) for (amount,) in self.connection.execute("SELECT amount FROM booking")), Decimal(0))
@@ -100,7 +102,8 @@ def get_page(url: str, token: str, *, offset: int, epoch: int | None) -> dict[st
     )
     try:
         with urllib.request.urlopen(request, timeout=10) as answer:
-            return json.load(answer)
+            page: dict[str, Any] = json.load(answer)
+            return page
     except urllib.error.HTTPError as error:
         if error.code == 409:
             raise HistoryChanged(json.load(error)) from error
@@ -124,7 +127,7 @@ def pull(books: Books, url: str, token: str) -> bool:
         tell(f"pulled position={event['position']} event={event['event_id']}")
     if page["events"]:
         tell(f"booked offset={page['next_offset']} balance={books.balance()}")
-    return page["complete"]
+    return bool(page["complete"])
 
 
 def require_same_log(mine: str | None, theirs: str) -> None:
@@ -144,7 +147,7 @@ def follow(books: Books, url: str, token: str) -> None:
                 sys.exit(f"bookkeeping: the shop answered {error.code} {error.reason}: {error.read(500)!r}")
             failures += 1
             tell(f"the shop answered {error.code}")
-        except OSError as error:
+        except (OSError, HTTPException) as error:
             failures += 1
             tell(f"the shop cannot be reached: {error}")
         else:

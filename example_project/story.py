@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from decimal import Decimal
+from http.client import HTTPException
 from pathlib import Path
 
 from observer import Observer, Shop
@@ -76,7 +77,7 @@ class Story:
         self.supervisor.require_running()
         try:
             self.observer.look()
-        except (OSError, RuntimeError) as error:
+        except (OSError, HTTPException, RuntimeError) as error:
             # The process behind it may have ended this moment, and then its log says more than our error.
             time.sleep(0.2)
             self.supervisor.require_running()

@@ -169,8 +169,9 @@ def page(*events: dict[str, Any], next_offset: int, epoch: int = 1, log: str = "
 
 
 @pytest.fixture
-def pull(tmp_path: Path) -> Callable[..., tuple[Decimal, int, list[str]]]:
+def pull(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Decimal, int, list[str]]]:
     """``pull(*answers)``: the bookkeeping service pulls once for each; (balance, offset, what it asked for)."""
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
     spec = importlib.util.spec_from_file_location("example_puller", ROOT / "example_project" / "puller.py")
     assert spec is not None
     assert spec.loader is not None

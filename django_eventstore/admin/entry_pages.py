@@ -13,7 +13,7 @@ from uuid import UUID
 
 from django.db.models import F, QuerySet
 
-from ..models import EventEntry, LogPosition
+from ..models import EventEntry, EventType, LogPosition
 from .event_ids import entry_ids
 
 __all__ = ["Cursor", "EntryPage", "entry_page"]
@@ -51,7 +51,8 @@ def entry_page(
     appear there once they have a position. ``search``: see ``_sources``.
     """
     if type_name is not None and not search:
-        places = LogPosition.objects.using(entries.db).filter(type__name=type_name)
+        types = EventType.objects.using(entries.db).filter(name=type_name).values_list("id", flat=True)
+        places = LogPosition.objects.using(entries.db).filter(type_id=types.first())
         keys = _window([places.values_list("position", "entry_id")], "position", cursor, size + 1)
     else:
         sources = _sources(search, entries) if search else [entries]

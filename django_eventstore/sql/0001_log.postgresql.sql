@@ -200,6 +200,9 @@ BEGIN
         cuts := NULL;
     END IF;
     head := head + numbered;
+    IF tick.target IS NOT NULL THEN
+        outcome := 'more';  -- also after the last window: what has committed since the target was fixed is still to be taken
+    END IF;
 
     IF cuts IS NOT NULL THEN
         outcome := 'more';

@@ -36,10 +36,11 @@ class LogState:
         """Raise EpochChanged unless everything up to ``offset`` of ``epoch`` is in the log as the reader knows it.
 
         ``epoch`` None: the reader names none and is believed to be of the current one. ``may_lag``: this connection may be
-        behind the log (a standby, an old snapshot), where an offset above the head says nothing.
+        behind the log (a standby, an old snapshot), where an offset above the head or a newer epoch says nothing: what it
+        holds is older than that epoch and so of shared history.
         """
         later = [began_after for number, began_after in self.epochs if epoch is not None and number > epoch]
-        known = epoch is None or any(number == epoch for number, _ in self.epochs)
+        known = epoch is None or any(number == epoch for number, _ in self.epochs) or (may_lag and epoch > self.epoch)
         if (offset > self.head and not may_lag) or any(offset > shared for shared in later) or not known:
             raise EpochChanged(
                 log=self.log,

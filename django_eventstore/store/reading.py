@@ -11,7 +11,8 @@ from ..models import EventEntry, EventType
 __all__ = ["Extract", "read", "type_ids"]
 
 COLUMNS = ", ".join(f"e.{field.column}" for field in EventEntry._meta.concrete_fields)
-JOIN = "JOIN eventstore_entry e ON e.id = p.entry_id ORDER BY p.position"
+# LEFT: a place whose entry is gone still counts as read, or a page with one would seem to be the last.
+JOIN = "LEFT JOIN eventstore_entry e ON e.id = p.entry_id ORDER BY p.position"
 # The places are chosen first and joined afterwards, in this order on every database, whatever its statistics say.
 PLACES = "SELECT position, entry_id FROM eventstore_position WHERE position > %s AND position <= %s"
 MOST_RANGES = 32
@@ -62,10 +63,11 @@ def read(*, offset: int, head: int, limit: int, types: list[int] | None, stream:
             f"SELECT {COLUMNS}, p.position FROM ({PLACES} AND type_id IN ({marks}) ORDER BY position LIMIT %s) p {JOIN}"
         )
         parameters = [offset, upto, *types, limit]
-    entries = tuple(EventEntry.objects.using(using).raw(sql, parameters))
-    if len(entries) < limit:
+    places = list(EventEntry.objects.using(using).raw(sql, parameters))
+    entries = tuple(entry for entry in places if entry.id is not None)
+    if len(places) < limit:
         return Extract(entries=entries, next_offset=max(offset, upto))
-    return Extract(entries=entries, next_offset=entries[-1].position or offset)
+    return Extract(entries=entries, next_offset=places[-1].position or offset)
 
 
 def _of_few_types(offset: int, head: int, limit: int, types: list[int]) -> tuple[str, list[object]]:

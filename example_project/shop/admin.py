@@ -33,7 +33,7 @@ class OrderAdmin(ReadOnlyAdmin):
         for order in queryset:
             try:
                 order.cancel(f"cancelled by {request.user}")
-            except Refused as refusal:  # noqa: PERF203 - each order has a transaction and an outcome of its own
+            except Refused as refusal:
                 self.message_user(request, str(refusal), messages.ERROR)
             else:
                 self.message_user(request, f"Order {order.pk} is cancelled.", messages.SUCCESS)

@@ -246,13 +246,13 @@ def test_a_page_takes_few_statements_and_never_counts_or_skips_rows(client: APIC
         "stream=order-1": 2,
         "types=none.*": 2,
     }.items():
-        with captured_statements() as statements:
+        with captured_statements(*connections) as statements:
             assert 200 == client.get(f"/events?{query}").status_code
         assert passes + expected == len(statements), (query, statements)
         for statement in statements:
             assert not re.search(r"\bOFFSET\b|\bCOUNT\s*\(", statement, re.IGNORECASE), statement
 
-    with captured_statements() as statements:
+    with captured_statements(*connections) as statements:
         client.get("/events/head")
     assert passes + 1 == len(statements), statements
 

@@ -20,9 +20,11 @@ RARE = "benchmarks.Rare"
 """and that of every 10,000th."""
 
 STREAMS = 1_000
+FIRST_ORDER = 10**12
+ORDINARY = "benchmarks.OrderShipped"
 
 
-@event("benchmarks.OrderShipped", version=1)
+@event(ORDINARY, version=1)
 @dataclass(frozen=True)
 class OrderShipped:
     order_id: int
@@ -38,7 +40,7 @@ class OrderShipped:
 def order_shipped(order_id: int) -> OrderShipped:
     """The event of one order; its JSON has 300 bytes."""
     return OrderShipped(
-        order_id=10**12 + order_id,
+        order_id=FIRST_ORDER + order_id,
         customer_id=UUID(int=0x0192F0C1_7A3B_7C44_9D55_000000000000 + order_id),
         shipped_at=datetime(2026, 1, 2, 3, 4, 5, 678_901, tzinfo=timezone.utc),
         total=Decimal("1249.90"),
@@ -88,53 +90,38 @@ def load(count: int, *, transactions: int = 1, mixed: bool = False) -> None:
 
 def insert(first: int, last: int, *, mixed: bool = False, using: str = "default") -> None:
     """INSERT ... SELECT of one entry for each number, in the open transaction if there is one."""
-    connection = connections[using]
-    numbers, event_id, now, join = _DIALECTS[connection.vendor]
-    before, after = payload_of(order_shipped(0)).split(str(10**12))
-    payload, stream = join("%s", f"{10**12} + n", "%s"), join("'order-'", f"n % {STREAMS}")
-    type_ = f"CASE WHEN n % 10000 = 0 THEN '{RARE}' WHEN n % 20 = 1 THEN '{COMMON}' ELSE %s END" if mixed else "%s"
-    select = (
-        f"SELECT {event_id}, {type_}, 1, 'application/json', {payload}, {stream}, '{{}}', {now} "
-        f"FROM {numbers.format(first=first, last=last)} ORDER BY n"
-    )
-    if connection.vendor != "mysql":  # where a % without parameters behind it stays as it is
-        select = select.replace("% ", "%% ")
-    else:
-        select = select.replace("% ", "MOD ")
-    with connection.cursor() as cursor:
+    vendor = connections[using].vendor
+    numbers, event_id, now = _SOURCES[vendor]
+    # Behind the parameters a doubled percent sign is one, on every driver.
+    kind = f"CASE WHEN n %% 10000 = 0 THEN '{RARE}' WHEN n %% 20 = 1 THEN '{COMMON}' ELSE %s END" if mixed else "%s"
+    payload, stream = _joined(vendor, "%s", f"{FIRST_ORDER} + n", "%s"), _joined(vendor, "'order-'", f"n %% {STREAMS}")
+    before, after = payload_of(order_shipped(0)).split(str(FIRST_ORDER))
+    with connections[using].cursor() as cursor:
         cursor.execute(
             "INSERT INTO eventstore_entry (event_id, type, version, content_type, payload, stream, metadata, timestamp) "
-            + select,
-            ["benchmarks.OrderShipped", before, after],
+            f"SELECT {event_id}, {kind}, 1, 'application/json', {payload}, {stream}, '{{}}', {now} "
+            f"FROM {numbers.format(first=first, last=last)} ORDER BY n",
+            [ORDINARY, before, after],
         )
-        assert cursor.rowcount == last - first + 1
+        if cursor.rowcount != last - first + 1:
+            raise AssertionError(f"{cursor.rowcount} entries instead of {last - first + 1}")
 
 
-def _by_operator(*parts: str) -> str:
-    return " || ".join(f"({part})" for part in parts)
-
-
-def _by_function(*parts: str) -> str:
-    return f"CONCAT({', '.join(parts)})"
-
-
-# By vendor: a table of the numbers n, an event id, the time, and how texts are joined.
-_DIALECTS = {
-    "postgresql": ("generate_series({first}, {last}) AS n", "gen_random_uuid()", "now()", _by_operator),
-    "mysql": (
-        "(SELECT seq AS n FROM seq_{first}_to_{last}) AS numbers",
-        "UUID()",
-        "UTC_TIMESTAMP(6)",
-        _by_function,
-    ),
+# By vendor: a table of the numbers n, an event id, and the time.
+_SOURCES = {
+    "postgresql": ("generate_series({first}, {last}) AS numbers(n)", "gen_random_uuid()", "now()"),
+    "mysql": ("(SELECT seq AS n FROM seq_{first}_to_{last}) AS numbers", "UUID()", "UTC_TIMESTAMP(6)"),
     "sqlite": (
         "(WITH RECURSIVE numbers(n) AS (SELECT {first} UNION ALL SELECT n + 1 FROM numbers WHERE n < {last}) "
         "SELECT n FROM numbers)",
         "lower(hex(randomblob(16)))",
         "strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now')",
-        _by_operator,
     ),
 }
+
+
+def _joined(vendor: str, *parts: str) -> str:
+    return f"CONCAT({', '.join(parts)})" if vendor == "mysql" else " || ".join(f"({part})" for part in parts)
 
 
 def settle(vendor: str) -> None:

@@ -35,9 +35,7 @@ class Stopwatch:
         self.peak_bytes = max(0, _peak() - self._memory_before)
 
     def measurement(self, count: int) -> Measurement:
-        return Measurement(
-            count=count, seconds=self.seconds, cpu_seconds=self.cpu_seconds, peak_bytes=self.peak_bytes
-        )
+        return Measurement(count=count, seconds=self.seconds, cpu_seconds=self.cpu_seconds, peak_bytes=self.peak_bytes)
 
 
 def _forget_peak() -> int:

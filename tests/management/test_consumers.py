@@ -73,7 +73,7 @@ def test_a_paused_consumer_is_delivered_nothing_until_it_is_resumed(declare: Dec
 def test_an_unknown_consumer_is_refused_with_the_known_ones(declare: Declare, action: str) -> None:
     declare(billing={})
 
-    with pytest.raises(CommandError, match="No consumer 'biling' is declared. Declared: billing"):
+    with pytest.raises(CommandError, match=r"No consumer 'biling' is declared\. Declared: billing"):
         run("eventstore_consumers", action, "biling")
     assert not ConsumerState.objects.exists()
 
@@ -143,7 +143,7 @@ def test_skip_refuses_while_a_worker_holds_the_consumer(failing: None) -> None:
     tenure = acquire("billing", using="default", length=timedelta(seconds=60))
     assert tenure is not None
 
-    with pytest.raises(CommandError, match="is held by the worker .+: nothing was skipped"):
+    with pytest.raises(CommandError, match=r"is held by the worker .+: nothing was skipped"):
         run("eventstore_consumers", "skip", "billing")
     assert 2 == offset()
     tenure.release()

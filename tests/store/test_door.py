@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from functools import partial
 
 import pytest
 from asgiref.sync import async_to_sync
@@ -54,9 +55,9 @@ ORM: dict[str, Callable[[], object]] = {
     "save": lambda: _entry().save(),
     "save with update_fields": lambda: _entry().save(update_fields=["payload"]),
     "save with force_update": lambda: _entry().save(force_update=True),
-    "asave": lambda: _awaited(lambda: _entry().asave()),
+    "asave": lambda: _awaited(_entry().asave),
     "delete": lambda: _entry().delete(),
-    "adelete": lambda: _awaited(lambda: _entry().adelete()),
+    "adelete": lambda: _awaited(_entry().adelete),
     "queryset update": lambda: EventEntry.objects.all().update(payload="{}"),
     "manager update": lambda: EventEntry.objects.update(payload="{}"),
     "manager aupdate": lambda: _awaited(lambda: EventEntry.objects.aupdate(payload="{}")),
@@ -66,7 +67,7 @@ ORM: dict[str, Callable[[], object]] = {
     "filtered delete": lambda: EventEntry.objects.filter(stream="s").delete(),
     "raw delete": lambda: EventEntry.objects.all()._raw_delete("default"),
     "bulk_update": lambda: EventEntry.objects.bulk_update([_entry()], ["payload"]),
-    "abulk_update": lambda: _awaited(lambda: EventEntry.objects.abulk_update([_entry()], ["payload"])),
+    "abulk_update": lambda: _awaited(partial(EventEntry.objects.abulk_update, [_entry()], ["payload"])),
     "update_or_create": lambda: EventEntry.objects.update_or_create(id=_entry().id, defaults={"payload": "{}"}),
     "aupdate_or_create": lambda: _awaited(lambda: EventEntry.objects.aupdate_or_create(id=1, defaults={"payload": "{}"})),
     "bulk_create with update_conflicts": lambda: EventEntry.objects.bulk_create(
@@ -162,13 +163,13 @@ VENDOR_SQL = {
     ],
     "sqlite": [
         "REPLACE INTO eventstore_entry (id, type, payload) SELECT id, type, '{}' FROM eventstore_entry",
-        "INSERT OR REPLACE INTO eventstore_entry (id, type, payload) VALUES (1, 'a.b', '{}')",
-        "INSERT INTO eventstore_entry (id, type, payload) VALUES (1, 'a.b', '{}') "
+        "INSERT OR REPLACE INTO eventstore_entry (id, type, payload) VALUES (<id>, 'a.b', '{}')",
+        "INSERT INTO eventstore_entry (id, type, payload) VALUES (<id>, 'a.b', '{}') "
         "ON CONFLICT (id) DO UPDATE SET payload = '{}'",
-        "UPDATE OR REPLACE eventstore_entry SET id = 2 WHERE id = 1",
-        "REPLACE INTO eventstore_position (position, entry_id, type_id, slot) VALUES (1, 99, 1, 1)",
+        "UPDATE OR REPLACE eventstore_entry SET id = <id> + 1 WHERE id = <id>",
+        "REPLACE INTO eventstore_position (position, entry_id, type_id, slot) VALUES (<position>, 99, 1, 1)",
         "INSERT OR REPLACE INTO eventstore_position (position, entry_id, type_id, slot) "
-        "SELECT 99, entry_id, type_id, slot FROM eventstore_position WHERE position = 1",
+        "SELECT 99, entry_id, type_id, slot FROM eventstore_position WHERE position = <position>",
         "INSERT INTO eventstore_position (position, entry_id, type_id, slot) SELECT position, entry_id, type_id, slot "
         "FROM eventstore_position WHERE true ON CONFLICT (position) DO UPDATE SET slot = 1",
     ],
@@ -180,10 +181,7 @@ def test_sql_is_refused(number: int, log: tuple) -> None:
     statements = SQL + VENDOR_SQL[connections["default"].vendor]
     if number >= len(statements):
         return  # this database has fewer ways
-    # The tables start anew for each test, or not: ids are looked up, not guessed.
-    statement = statements[number].replace("VALUES (1,", f"VALUES ({_entry().id},")
-    statement = statement.replace("(1, 99", f"({placed()[0][0]}, 99").replace("position = 1", f"position = {placed()[0][0]}")
-    statement = statement.replace("id = 2 WHERE id = 1", f"id = {_entry().id + 1} WHERE id = {_entry().id}")
+    statement = statements[number].replace("<id>", str(_entry().id)).replace("<position>", str(placed()[0][0]))
 
     with pytest.raises(DatabaseError, match="append-only"):
         execute(statement)

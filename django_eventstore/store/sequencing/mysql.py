@@ -25,11 +25,12 @@ READ_ONLY = -1
 #    a crash, find it given to another event. Readers therefore stop at the shown mark, which moves only after the COMMIT
 #    has returned (with innodb_flush_log_at_trx_commit=1). A run that died between the two is finished by the next: its
 #    barrier update makes that COMMIT wait for the log as well.
-#  * The head row is the lock; who waits for it longer than a second gets error 1205.
+#  * The head row is the lock; who waits for it longer than a second gets error 1205. The same bound holds for the shown row,
+#    which a reader at SERIALIZABLE locks until its transaction ends.
 #  * A type seen for the first time gets id 0 in the insert and its own afterwards: a second statement that looked for
 #    types first could see entries the first did not.
 SEQUENCE = """
-BEGIN NOT ATOMIC
+SET STATEMENT innodb_lock_wait_timeout = 1 FOR BEGIN NOT ATOMIC
 main: BEGIN
     DECLARE v_head, v_shown, v_count BIGINT DEFAULT NULL;
     DECLARE EXIT HANDLER FOR SQLEXCEPTION BEGIN ROLLBACK; RESIGNAL; END;
@@ -42,8 +43,7 @@ main: BEGIN
     END IF;
     SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
     START TRANSACTION;
-    SET STATEMENT innodb_lock_wait_timeout = 1 FOR
-        SELECT MAX(head) INTO v_head FROM eventstore_head WHERE id = 1 FOR UPDATE;
+    SELECT MAX(head) INTO v_head FROM eventstore_head WHERE id = 1 FOR UPDATE;
     IF v_head IS NULL THEN
         INSERT IGNORE INTO eventstore_head (id, head, barrier)
             SELECT 1, COALESCE(MAX(position), 0), 0 FROM eventstore_position;

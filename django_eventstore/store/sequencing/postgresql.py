@@ -45,10 +45,7 @@ class PostgreSQLSequencer(Sequencer):
             try:
                 return self._call(cursor, max_entries, forced=forced)
             except OperationalError as error:
-                state = _sqlstate(error)
-                if state == LOCK_NOT_AVAILABLE:
-                    return Pass(reached=False)
-                if state != QUERY_CANCELED:
+                if _sqlstate(error) != QUERY_CANCELED:
                     raise
             # A pass is all or nothing: under a statement_timeout shorter than one, the backlog would only grow. Setting the
             # time-out inside the call is too late.
@@ -61,7 +58,12 @@ class PostgreSQLSequencer(Sequencer):
                 cursor.execute("SELECT set_config('statement_timeout', %s, false)", [timeout])
 
     def _call(self, cursor: CursorWrapper, max_entries: int, *, forced: bool) -> Pass:
-        cursor.execute("CALL eventstore_sequence(%s, %s, NULL, NULL, NULL)", [max_entries, forced])
+        try:
+            cursor.execute("CALL eventstore_sequence(%s, %s, NULL, NULL, NULL)", [max_entries, forced])
+        except OperationalError as error:
+            if _sqlstate(error) == LOCK_NOT_AVAILABLE:
+                return Pass(reached=False)
+            raise
         row: Any = cursor.fetchone()
         outcome, numbered, _head = row
         return Pass(

@@ -11,6 +11,14 @@ from .base import Pass, Sequencer
 __all__ = ["SQLiteSequencer"]
 
 
+# As in the trigger of sql/0001_log.sqlite.sql.
+SLOT = (
+    "(coalesce(unicode(substr(e.stream, -1, 1)), 0) + 10 * coalesce(unicode(substr(e.stream, -2, 1)), 0) "
+    "+ 37 * coalesce(unicode(substr(e.stream, -3, 1)), 0) + 17 * coalesce(unicode(substr(e.stream, -4, 1)), 0) "
+    "+ 29 * coalesce(unicode(substr(e.stream, -5, 1)), 0) + length(e.stream)) & 63"
+)
+
+
 class SQLiteSequencer(Sequencer):
     """Everything is in the log as soon as it is committed."""
 
@@ -30,7 +38,7 @@ class SQLiteSequencer(Sequencer):
                 "WHERE type NOT IN (SELECT name FROM eventstore_type)"
             )
             cursor.execute(
-                "INSERT INTO eventstore_position (entry_id, type_id, slot) SELECT e.id, t.id, 0 FROM eventstore_entry e "
+                f"INSERT INTO eventstore_position (entry_id, type_id, slot) SELECT e.id, t.id, {SLOT} FROM eventstore_entry e "
                 "JOIN eventstore_type t ON t.name = e.type "
                 "WHERE NOT EXISTS (SELECT 1 FROM eventstore_position p WHERE p.entry_id = e.id) ORDER BY e.id"
             )

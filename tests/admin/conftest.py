@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+import pytest
+from django.contrib.auth.models import Permission, User
+from django.test import Client
+
+
+@pytest.fixture
+def superuser(db: None) -> User:
+    return User.objects.create_superuser("root")
+
+
+@pytest.fixture
+def client(superuser: User) -> Client:
+    client = Client()
+    client.force_login(superuser)
+    return client
+
+
+@pytest.fixture
+def viewer(db: None) -> Client:
+    """Staff who may view everything of ours, and no more."""
+    user = User.objects.create_user("viewer", is_staff=True)
+    wanted = ["view_evententry", "view_consumerstate", "view_epoch"]
+    user.user_permissions.add(*Permission.objects.filter(codename__in=wanted))
+    client = Client()
+    client.force_login(user)
+    return client

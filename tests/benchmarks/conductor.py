@@ -1,0 +1,105 @@
+"""All rounds of the figures on one database: ``python -m tests.benchmarks.conductor [NAME ...] [--rounds N] [--quick]``.
+
+The database is chosen by EVENTSTORE_TEST_DATABASE; this process makes a test database on it, empties and prepares it, and
+starts a fresh process for each measurement. Prints lines of JSON: first the facts about the server, then each row as it is
+known. Progress goes to standard error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+
+import django
+
+from tests import databases
+from tests.benchmarks.definition import Figure, Measurement, Scale
+from tests.benchmarks.report import Row, row_of
+from tests.processes import ROOT, child_environment
+
+LONGEST_MEASUREMENT = 1_800
+"""Seconds after which a measurement is taken to hang."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.conductor")
+    parser.add_argument("names", nargs="*", metavar="NAME")
+    parser.add_argument("--rounds", type=int)
+    parser.add_argument("--quick", action="store_true")
+    arguments = parser.parse_args()
+    django.setup()
+
+    from django.db import connection
+
+    from tests.benchmarks.figures import FIGURES
+    from tests.benchmarks.server import server_facts
+
+    vendor = databases.chosen_vendor()
+    chosen = [FIGURES[name] for name in arguments.names or FIGURES if vendor in FIGURES[name].databases]
+    scale = Scale(vendor=vendor, quick=arguments.quick)
+    name = connection.settings_dict["NAME"]
+    connection.creation.create_test_db(verbosity=0, autoclobber=True, serialize=False)
+    try:
+        _say({"facts": server_facts()})
+        for figure in chosen:
+            rounds = arguments.rounds or (1 if scale.quick else figure.rounds)
+            for row in _rows(figure, rounds=rounds, scale=scale):
+                _say({"row": dataclasses.asdict(row)})
+    finally:
+        connection.creation.destroy_test_db(name, verbosity=0)
+
+
+def _rows(figure: Figure, *, rounds: int, scale: Scale) -> list[Row]:
+    """Every variant once in each round, in turns."""
+    began = time.monotonic()
+    by_variant: dict[str, list[Measurement]] = {variant: [] for variant in figure.variants}
+    for number in range(rounds):
+        if number == 0 or figure.fresh == "round":
+            _prepare(figure, scale)
+        for variant, measurements in by_variant.items():
+            measurements.append(_measure(figure.name, variant, quick=scale.quick))
+            _tell(f"{scale.vendor} {figure.name} {variant} {number + 1}/{rounds}: {measurements[-1]}")
+    _tell(f"{scale.vendor} {figure.name}: {time.monotonic() - began:.0f} s")
+    return [
+        row_of(comparison, by_variant, figure=figure.name, vendor=scale.vendor) for comparison in figure.comparisons
+    ]
+
+
+def _prepare(figure: Figure, scale: Scale) -> None:
+    from django.core.management import call_command
+    from django.db import connections
+
+    call_command("flush", interactive=False, verbosity=0)
+    figure.prepare(scale)
+    # Nothing of this process is left open beside a measurement.
+    connections.close_all()
+
+
+def _measure(name: str, variant: str, *, quick: bool) -> Measurement:
+    arguments: Sequence[str] = [name, variant, *(["--quick"] if quick else [])]
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.benchmarks.measure", *arguments],
+        env=child_environment(),
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        timeout=LONGEST_MEASUREMENT,
+        check=True,
+    )
+    return Measurement(**json.loads(done.stdout))
+
+
+def _say(line: object) -> None:
+    print(json.dumps(line), flush=True)
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()
