@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, Protocol, TypeVar
 
@@ -18,6 +19,7 @@ from django_eventstore.consumers import Consumer, OffsetStore
 from django_eventstore.forwarding import celery, forwarder
 from django_eventstore.handlers import handler_registry
 from django_eventstore.models import ConsumerState
+from tests.shop.models import Refund
 
 T = TypeVar("T")
 COUNTED = "test.Counted"
@@ -55,6 +57,21 @@ def elsewhere() -> Iterator[Elsewhere]:
     pool.shutdown()
 
 
+class RolledBack(Exception):
+    """Why the block of `rolled_back` ended."""
+
+
+@contextmanager
+def rolled_back() -> Iterator[None]:
+    """A transaction, or inside one a savepoint, that an error rolls back at its end."""
+    try:
+        with transaction.atomic():
+            yield
+            raise RolledBack
+    except RolledBack:
+        pass
+
+
 def record_numbers(*numbers: int, type: str = COUNTED, using: str | None = None) -> list[EventEntry]:
     """One event per number, in one transaction of their own."""
     with transaction.atomic(using=using):
@@ -63,6 +80,23 @@ def record_numbers(*numbers: int, type: str = COUNTED, using: str | None = None)
 
 def numbers_of(entries: Sequence[Any]) -> list[int]:
     return [entry.data["n"] for entry in entries]
+
+
+class Clock:
+    """Time that passes when the test says so; called, or read as ``time.monotonic`` is."""
+
+    def __init__(self) -> None:
+        self.now = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    monotonic = __call__
+
+
+def refunds() -> list[int]:
+    """What the handlers of these tests have done: one refund per number."""
+    return sorted(Refund.objects.values_list("order_id", flat=True))
 
 
 class RecordingSender(EventSender):
@@ -86,10 +120,8 @@ def consumer(name: str = "numbers", **declared: Any) -> Consumer:
     return Consumer(**{"name": name, "events": (COUNTED,), "sender": "none", "start": "beginning", **declared})
 
 
-def forwarder_of(
-    sender: EventSender, *, consumer: Consumer = consumer(), using: str | None = None
-) -> EventForwarder:
-    return EventForwarder(consumer, sender=sender, using=using)
+def forwarder_of(sender: EventSender, *, using: str | None = None, **declared: Any) -> EventForwarder:
+    return EventForwarder(consumer(**declared), sender=sender, using=using)
 
 
 def offset_of(consumer: str = "numbers") -> int | None:

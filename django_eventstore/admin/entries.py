@@ -15,7 +15,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
 from ..models import EventEntry, EventType, LogPosition
-from .entry_pages import LARGEST, Cursor, entry_page
+from .entry_pages import LARGEST, Cursor, by_id, entry_page
 from .read_only import ReadOnlyAdmin, preformatted
 
 __all__ = ["EventEntryAdmin"]
@@ -128,9 +128,9 @@ class EventEntryAdmin(ReadOnlyAdmin):
     ) -> HttpResponse:
         entry = keywords["obj"]
         if entry.stream:
-            same = self.get_queryset(request).filter(stream=entry.stream).values_list("id", flat=True)
-            context["previous_in_stream"] = same.filter(id__lt=entry.id).order_by("-id").first()
-            context["next_in_stream"] = same.filter(id__gt=entry.id).order_by("id").first()
+            same = self.get_queryset(request).filter(stream=entry.stream)
+            context["previous_in_stream"] = by_id(same.filter(id__lt=entry.id)).values_list("id", flat=True).last()
+            context["next_in_stream"] = by_id(same.filter(id__gt=entry.id)).values_list("id", flat=True).first()
             context["stream_query"] = _search_for(entry.stream)
         return super().render_change_form(request, context, *arguments, **keywords)
 

@@ -76,6 +76,12 @@ class WakeUp:
 
     def __call__(self, *, using: str, **kwargs: object) -> None:
         """Receiver of events_committed."""
+        try:
+            self._wake(using)
+        except Exception:
+            logger.exception("No wake-up was sent")
+
+    def _wake(self, using: str) -> None:
         settings = get_settings()
         if not settings.WAKE_UP or not self._take_turn(settings.WAKE_UP_INTERVAL) or not declared_consumers():
             return

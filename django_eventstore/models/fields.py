@@ -14,7 +14,7 @@ __all__ = ["DatabaseNow", "ExactCharField", "ExactTextField", "Uuid7"]
 
 # A name is what its bytes say: MariaDB's default collations find "A" equal to "a" and drop trailing spaces, and PostgreSQL's
 # make LIKE 'orders.%' unable to use an index.
-EXACT_COLLATIONS = {"postgresql": "C", "mysql": "utf8mb4_bin"}
+EXACT_COLLATIONS = {"postgresql": "C", "mysql": "utf8mb4_nopad_bin"}
 
 
 if TYPE_CHECKING:  # Django's fields are generic to the type checker only

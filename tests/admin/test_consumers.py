@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -23,14 +22,13 @@ HOSTILE = "<script>alert(1)</script>"
 
 
 @pytest.fixture(autouse=True)
-def _declared(settings: Any) -> Iterator[None]:
+def _declared(settings: Any) -> None:
     names = ("billing", "mail/it")
     settings.EVENTSTORE = {
         "CREATE_BEAT_SCHEDULE": False,
         "CONSUMERS": {name: {"SENDER": SENDER, "START": "beginning", "EVENTS": ["a.*"]} for name in names},
     }
     OffsetStore().register(declared_consumers().values())
-    return None
 
 
 def row_of(response: Any, name: str) -> list[str]:

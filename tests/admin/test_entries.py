@@ -17,7 +17,7 @@ from django_eventstore import EventEntry, EventStore, record
 from django_eventstore.admin import event_ids
 from django_eventstore.admin.entries import LONGEST_TEXT, EventEntryAdmin
 from django_eventstore.store.event_ids import uuid7
-from tests.admin.plans import full_scan
+from tests.admin.plans import poor_plan
 from tests.api.statements import captured_statements
 
 pytestmark = pytest.mark.django_db
@@ -128,6 +128,7 @@ class TestList:
             response = client.get(f"{LIST}?{query}", follow=True)
 
         assert ids[::-1] == listed(response)
+        assert not re.search("(Show|Hide) counts|Show all", response.content.decode())
         assert not [sql for sql in statements if OWN.search(sql) and re.search(r"COUNT\(|OFFSET", sql, re.IGNORECASE)]
 
     @pytest.mark.parametrize(
@@ -329,17 +330,18 @@ def test_every_page_is_read_through_an_index(client: Client, monkeypatch: pytest
         assert own
         for sql in own:
             assert not re.search(r"COUNT\(|\bOFFSET\b", sql, re.IGNORECASE), sql
-            assert full_scan(sql) is None, (url, sql, full_scan(sql))
+            poor = poor_plan(sql, of_most_rows="OrderCancelled" in url)
+            assert poor is None, (url, sql, poor)
 
 
-def test_the_check_of_plans_sees_a_full_scan() -> None:
+def test_the_check_of_plans_sees_a_poor_plan() -> None:
     for start in range(0, 4_000, 2_000):
         store = EventStore()
         store.append(store.prepare(*[_event(start + number) for number in range(2_000)]))
 
-    assert full_scan("SELECT id FROM eventstore_entry WHERE causation_id LIKE '%a' ORDER BY id DESC LIMIT 20")
-    assert full_scan("SELECT id FROM eventstore_entry ORDER BY timestamp LIMIT 20")
-    assert full_scan("SELECT COUNT(*) FROM eventstore_entry WHERE version = 1")
+    assert poor_plan("SELECT id FROM eventstore_entry WHERE metadata LIKE '%a' ORDER BY timestamp LIMIT 20")
+    assert poor_plan("SELECT id FROM eventstore_entry ORDER BY timestamp LIMIT 20")
+    assert poor_plan("SELECT COUNT(*) FROM eventstore_entry WHERE version = 1")
 
 
 def _event(number: int) -> Any:
@@ -378,10 +380,8 @@ class TestDetail:
 
         assert '<pre>{\n  "z": 1.10,\n  "a": 1E400,\n  "z": 2\n}</pre>' in text
 
-    @pytest.mark.parametrize("depth", [30, 900])
-    def test_a_deep_payload_is_shown(self, client: Client, depth: int) -> None:
-        if depth > 30 and connection.vendor == "mysql":
-            pytest.skip("MariaDB refuses JSON deeper than 32")
+    def test_a_deep_payload_is_shown(self, client: Client) -> None:
+        depth = 30 if connection.vendor == "mysql" else 900  # as deep as the database's check of JSON goes, or nearly
         entry = EventEntry.objects.create(type="a.B", payload="[" * depth + "]" * depth, metadata="{}")
 
         response = client.get(change_url(entry))

@@ -63,12 +63,18 @@ def _arguments() -> argparse.Namespace:
 
 def _machine(arguments: argparse.Namespace) -> list[str]:
     now = datetime.now(timezone.utc)
-    rounds = arguments.rounds or ("1 round, quick: these are not figures" if arguments.quick else "9 or 5")
+    rounds = str(arguments.rounds or (1 if arguments.quick else "9 or 5"))
+    if arguments.quick:
+        rounds += ", tiny numbers: these are no figures"
     return [
-        f"{now:%Y-%m-%d}, {len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()} cores, "
-        f"{platform.system()} {platform.machine()}, load average at the start: {_load()}",
-        f"django_eventstore {django_eventstore.__version__}, Python {platform.python_version()}, "
-        f"Django {django.get_version()}; rounds: {rounds}",
+        (
+            f"{now:%Y-%m-%d}, {len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()} cores, "
+            f"{platform.system()} {platform.machine()}, load average at the start: {_load()}"
+        ),
+        (
+            f"django_eventstore {django_eventstore.__version__}, Python {platform.python_version()}, "
+            f"Django {django.get_version()}; rounds: {rounds}"
+        ),
     ]
 
 
@@ -103,7 +109,7 @@ def _measure(vendor: str, arguments: argparse.Namespace, facts: list[str], rows:
         else:
             rows.append(Row(**said["row"]))
     if conductor.wait() != 0:
-        facts.append(f"{vendor}: FAILED, status {conductor.returncode}; what it measured before is below")
+        facts.append(f"{vendor}: a figure FAILED; what was measured is below")
         return False
     return True
 

@@ -13,6 +13,7 @@ import json
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Sequence
 
 import django
@@ -44,14 +45,24 @@ def main() -> None:
     scale = Scale(vendor=vendor, quick=arguments.quick)
     name = connection.settings_dict["NAME"]
     connection.creation.create_test_db(verbosity=0, autoclobber=True, serialize=False)
+    failed: list[str] = []
     try:
         _say({"facts": server_facts()})
         for figure in chosen:
             rounds = arguments.rounds or (1 if scale.quick else figure.rounds)
-            for row in _rows(figure, rounds=rounds, scale=scale):
+            try:
+                rows = _rows(figure, rounds=rounds, scale=scale)
+            except Exception:
+                # The others are still worth having after an hour.
+                failed.append(figure.name)
+                traceback.print_exc()
+                continue
+            for row in rows:
                 _say({"row": dataclasses.asdict(row)})
     finally:
         connection.creation.destroy_test_db(name, verbosity=0)
+    if failed:
+        sys.exit(f"{vendor}: {', '.join(failed)} failed")
 
 
 def _rows(figure: Figure, *, rounds: int, scale: Scale) -> list[Row]:

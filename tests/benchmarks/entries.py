@@ -112,8 +112,10 @@ _SOURCES = {
     "postgresql": ("generate_series({first}, {last}) AS numbers(n)", "gen_random_uuid()", "now()"),
     "mysql": ("(SELECT seq AS n FROM seq_{first}_to_{last}) AS numbers", "UUID()", "UTC_TIMESTAMP(6)"),
     "sqlite": (
-        "(WITH RECURSIVE numbers(n) AS (SELECT {first} UNION ALL SELECT n + 1 FROM numbers WHERE n < {last}) "
-        "SELECT n FROM numbers)",
+        (
+            "(WITH RECURSIVE numbers(n) AS (SELECT {first} UNION ALL SELECT n + 1 FROM numbers WHERE n < {last}) "
+            "SELECT n FROM numbers)"
+        ),
         "lower(hex(randomblob(16)))",
         "strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now')",
     ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from importlib.metadata import version
 
 from django.db import connection
 
@@ -15,15 +16,11 @@ SQLITE = ("journal_mode", "synchronous", "cache_size")
 def server_facts() -> str:
     """One line about the server, the driver and the settings that decide what a commit costs."""
     if connection.vendor == "postgresql":
-        import psycopg
-
         settings = [(name, _value(f"SHOW {name}")) for name in POSTGRESQL]
-        return _line(f"PostgreSQL {_value('SHOW server_version')}", f"psycopg {psycopg.__version__}", settings)
+        return _line(f"PostgreSQL {_value('SHOW server_version')}", f"psycopg {version('psycopg')}", settings)
     if connection.vendor == "mysql":
-        import MySQLdb
-
         settings = [(name, _value(f"SELECT @@global.{name}")) for name in MARIADB]
-        return _line(f"MariaDB {_value('SELECT VERSION()')}", f"mysqlclient {MySQLdb.__version__}", settings)
+        return _line(f"MariaDB {_value('SELECT VERSION()')}", f"mysqlclient {version('mysqlclient')}", settings)
     settings = [(name, _value(f"PRAGMA {name}")) for name in SQLITE]
     return _line(f"SQLite {sqlite3.sqlite_version}", "sqlite3", settings)
 

@@ -98,7 +98,7 @@ def observe(
     """Bring the log up to date and take down what it holds."""
     read_again = tuple(_read_all(using))
     return Observation(
-        rows=tuple(_rows(using)),
+        rows=tuple(stored_rows(using)),
         read_again=read_again,
         counters=dict(Counter.objects.using(using).values_list("name", "value")),
         transactions=tuple(transactions),
@@ -115,7 +115,8 @@ def _read_all(using: str) -> Iterable[Noted]:
         offset, complete = page.next_offset, page.complete
 
 
-def _rows(using: str) -> Iterable[Row]:
+def stored_rows(using: str) -> Iterable[Row]:
+    """Every entry, with its position if it has one, in the order of ids; nothing is brought up to date."""
     with connections[using].cursor() as cursor:
         cursor.execute(
             "SELECT p.position, e.event_id, e.type, e.stream, e.stream_version, e.payload FROM eventstore_entry e "
@@ -162,10 +163,10 @@ def transactions_of(journals: Iterable[Path]) -> list[Transaction]:
     return found
 
 
-def _transaction(line: Mapping[str, Any], outcome: Literal["committed"], keys: tuple[str, ...], at: float) -> Transaction:
-    return Transaction(
-        writer=line["writer"], number=line["transaction"], outcome=outcome, keys=keys, committed_at=at
-    )
+def _transaction(
+    line: Mapping[str, Any], outcome: Literal["committed"], keys: tuple[str, ...], at: float
+) -> Transaction:
+    return Transaction(writer=line["writer"], number=line["transaction"], outcome=outcome, keys=keys, committed_at=at)
 
 
 def looks_of(notes: Sequence[Mapping[str, Any]]) -> tuple[Look, ...]:

@@ -1,4 +1,4 @@
-"""How the processes of this suite begin, and what they take for the end of their server."""
+"""How the processes of this suite begin, and which errors of a server are part of the play."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from datetime import timedelta
 LEASE = timedelta(seconds=1)
 """Short, because forwarders are killed all the time."""
 
-LOST_SERVER_ERRORS = {2002, 2006, 2013, 1053, 1180, 1927}
 DEADLOCK_ERRORS = {1205, 1213, "40P01", "40001"}
 
 
@@ -28,21 +27,8 @@ def begin() -> None:
         faults.plant(name)
 
 
-def _code(error: Exception) -> object:
-    cause = error.__cause__
-    return getattr(cause, "sqlstate", None) or (error.args[0] if error.args else None)
-
-
 def is_deadlock(error: Exception) -> bool:
     """Whether the server rolled the transaction back because it and another one waited for each other."""
-    return _code(error) in DEADLOCK_ERRORS
-
-
-def is_lost_server(error: Exception) -> bool:
-    """Whether the connection went away, whatever became of the statement."""
-    from django.db import connection
-
-    code = _code(error)
-    if connection.vendor == "mysql":
-        return code in LOST_SERVER_ERRORS
-    return connection.connection is None or bool(getattr(connection.connection, "closed", False))
+    cause = error.__cause__
+    code = getattr(cause, "sqlstate", None) or (error.args[0] if error.args else None)
+    return code in DEADLOCK_ERRORS

@@ -69,11 +69,8 @@ def main() -> None:
     parser.add_argument("--types", nargs="*", default=())
     parser.add_argument("--stream")
     parser.add_argument("--in-transaction", action="store_true")
-    parser.add_argument("--until-lost", action="store_true", help="a server that goes away is the expected end")
     arguments = parser.parse_args()
     process.begin()
-
-    from django.db import Error
 
     journal = Journal(arguments.notes)
     known = read_lines(arguments.notes)
@@ -85,11 +82,7 @@ def main() -> None:
         journal=journal,
     )
     print("ready", flush=True)
-    try:
-        _follow(follower, arguments.drain, random.Random(f"{arguments.seed}/{arguments.name}/{len(known)}"))
-    except Error as error:
-        if not (arguments.until_lost and process.is_lost_server(error)):
-            raise
+    _follow(follower, arguments.drain, random.Random(f"{arguments.seed}/{arguments.name}/{len(known)}"))
 
 
 def _follow(follower: Follower, drain: Path, choice: random.Random) -> None:

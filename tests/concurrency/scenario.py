@@ -18,6 +18,7 @@ from tests.processes import Process
 from tests.shop.models import Counter
 
 KILL_EVERY = 0.7
+"""Seconds; a reader and a writer in turn."""
 WRITERS = 4
 
 
@@ -79,13 +80,15 @@ class Scenario:
         end = time.monotonic() + self.seconds
         while time.monotonic() < end - KILL_EVERY:
             time.sleep(KILL_EVERY)
-            role = self._random.choice(self.roles)
-            readers[role.name].kill9()
-            readers[role.name] = self._start_reader(role)
-            number = self._random.randrange(WRITERS)
-            writers[number].kill9()
-            writers[number] = self._start_writer()
-            self.kills += 2
+            self.kills += 1
+            if self.kills % 2:
+                role = self._random.choice(self.roles)
+                readers[role.name].kill9()
+                readers[role.name] = self._start_reader(role)
+            else:
+                number = self._random.randrange(WRITERS)
+                writers[number].kill9()
+                writers[number] = self._start_writer()
         time.sleep(max(0.0, end - time.monotonic()))
 
     def _end(self, holding: list[Process], readers: dict[str, Process], writers: list[Process]) -> None:

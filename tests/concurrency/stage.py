@@ -26,6 +26,7 @@ class Actor:
     name: str
     using: str
     committed: list[Transaction] = field(default_factory=list)
+    """Also those of which nobody knows."""
     _keys: list[str] = field(default_factory=list)
     _block: AbstractContextManager[Any] | None = None
 
@@ -59,6 +60,15 @@ class Actor:
             )
         )
         self._keys = []
+
+    def lose(self) -> None:
+        """The server has gone, in the middle of a transaction perhaps: nobody knows what became of it."""
+        if self._keys:
+            number = len(self.committed) + 1
+            self.committed.append(
+                Transaction(writer=self.name, number=number, outcome="unknown", keys=tuple(self._keys))
+            )
+        self._block, self._keys = None, []
 
     def record_alone(self, **arguments: Any) -> None:
         """One event in a transaction of its own."""
@@ -121,6 +131,11 @@ class Stage:
         ]
         done = [transaction for actor in self.actors.values() for transaction in actor.committed]
         return observe(self.using, transactions=done, readings=readings, stalls=self.stalls)
+
+    def disconnect(self) -> None:
+        """Close every connection, because the server has gone; the next use opens a new one."""
+        for alias in (*self._aliases, self.using):
+            connections[alias].close()
 
     def close(self) -> None:
         for actor in self.actors.values():

@@ -159,9 +159,7 @@ class Writer:
         for number in range(count):
             key = self._next_key()
             (kind,) = self.random.choices(KINDS, weights=WEIGHTS)
-            marks.append(
-                kind(key=key, count=None if last is None else last - count + 1 + number, at=time.monotonic())
-            )
+            marks.append(kind(key=key, count=None if last is None else last - count + 1 + number, at=time.monotonic()))
             self._recorded.append(key)
         return marks
 
@@ -179,20 +177,13 @@ def main() -> None:
     parser.add_argument("--seed", required=True)
     parser.add_argument("--journal", type=Path, required=True)
     parser.add_argument("--stop", type=Path, required=True)
-    parser.add_argument("--until-lost", action="store_true", help="a server that goes away is the expected end")
     arguments = parser.parse_args()
     process.begin()
 
-    from django.db import Error
-
     writer = Writer(name=arguments.name, seed=arguments.seed, journal_path=arguments.journal)
     print("ready", flush=True)
-    try:
-        while not arguments.stop.exists():
-            writer.transact()
-    except Error as error:
-        if not (arguments.until_lost and process.is_lost_server(error)):
-            raise
+    while not arguments.stop.exists():
+        writer.transact()
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from django_eventstore.consumers import acquire
 from django_eventstore.exceptions import LeaseLost
 from django_eventstore.models import Lease
 from django_eventstore.models.fields import DatabaseNow
-from tests.delivery import offset_of
+from tests.delivery import Clock, offset_of
 from tests.shop.models import Refund
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -33,14 +33,6 @@ def left() -> timedelta:
     """How long the lease lasts by the database's clock."""
     row = Lease.objects.annotate(now=DatabaseNow()).get()
     return row.expires_at - row.now
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1_000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def test_the_first_to_ask_holds_it_and_the_second_gets_none():

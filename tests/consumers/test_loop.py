@@ -16,8 +16,9 @@ from django_eventstore.exceptions import EpochChanged
 from django_eventstore.models import ConsumerOffset, ConsumerState, Lease
 from django_eventstore.signals import batch_delivered, delivery_failed
 from django_eventstore.store import begin_epoch, log_state
-from tests.consumers.test_leases import MINUTE, Clock, expire
+from tests.consumers.test_leases import MINUTE, expire
 from tests.delivery import (
+    Clock,
     ENOUGH,
     RecordingSender,
     consumer,

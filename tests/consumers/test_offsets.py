@@ -11,6 +11,7 @@ from django_eventstore.consumers import Progress, acquire
 from django_eventstore.exceptions import LeaseLost
 from django_eventstore.models import ConsumerOffset, Lease
 from django_eventstore.store import begin_epoch
+from tests import databases
 from tests.consumers.test_leases import MINUTE, expire
 from tests.delivery import consumer, offset_of, record_numbers, writes
 from tests.shop.models import Refund
@@ -37,9 +38,22 @@ def test_progress_is_what_was_saved_last():
     assert Progress(offset=9, epoch=2) == OffsetStore().load("numbers")
 
 
-def test_progress_is_kept_apart_by_name_byte_for_byte():
-    OffsetStore().register([consumer("a", start=1), consumer("A", start=2), consumer("a ", start=3)])
-    assert [1, 2, 3] == [offset_of(name) for name in ("a", "A", "a ")]
+@pytest.mark.parametrize(
+    "other",
+    [
+        "A",
+        "ä",
+        pytest.param(
+            "a ",
+            marks=pytest.mark.xfail(
+                databases.chosen_vendor() == "mariadb", reason="the collation of the column pads with spaces"
+            ),
+        ),
+    ],
+)
+def test_progress_is_kept_apart_by_name_byte_for_byte(other):
+    OffsetStore().register([consumer("a", start=1), consumer(other, start=2)])
+    assert [1, 2] == [offset_of(name) for name in ("a", other)]
 
 
 def test_saving_only_inserts():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from django.db import connection
@@ -31,11 +31,13 @@ def change(sql: str) -> None:
         execute(sql)
 
 
-def insert_unseen(number: int = 1) -> None:
-    """Committed entries that the sequencer does not find by itself."""
+def insert_unseen(number: int = 1, *, ids: Sequence[int] = ()) -> None:
+    """Committed entries that the sequencer does not find by itself: so many, and those with these ids."""
     with blinded():
-        for _ in range(number):
+        for _ in range(number - len(ids)):
             execute(ENTRY)
+        for id_ in ids:
+            execute(f"INSERT INTO eventstore_entry (id, type, payload) VALUES ({id_}, 'test.Copied', '{{\"n\": 0}}')")
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from django.test.utils import CaptureQueriesContext
 from django_eventstore import EventForwarder, EventStore
 from django_eventstore.consumers import OffsetStore, acquire, declared_consumers, pause
 from django_eventstore.inspection import ConsumerStatus, consumer_statuses, log_status
-from django_eventstore.models import ConsumerOffset, Epoch, Heartbeat
+from django_eventstore.models import ConsumerOffset, Epoch, Heartbeat, Lease
 from tests.inspection.planting import remove_positions
 from tests.store.log import placed, save
 
@@ -163,8 +163,8 @@ def test_a_consumer_of_some_types_lags_by_those(declare: Declare) -> None:
 
 
 def test_the_age_is_that_of_the_next_wanted_event(declare: Declare, monkeypatch: pytest.MonkeyPatch) -> None:
-    declare(some={"START": "beginning", "EVENTS": ["test.Wanted", "test.Too"]}, all={"START": 1})
-    save(1, type="test.Other")
+    declare(some={"START": 1, "EVENTS": ["test.Wanted", "test.Too"]}, all={"START": 1})
+    save(1, type="test.Wanted")
     save(2, type="test.Too")
     (wanted,) = save(3, type="test.Wanted")
     EventStore().get()
@@ -247,6 +247,12 @@ def test_a_held_consumer_names_its_worker(declare: Declare) -> None:
     assert "" == only().held_by
     tenure = acquire("all", using="default", length=timedelta(seconds=60))
     assert tenure is not None
+    assert only().held_by
+    # A worker that died lets go of nothing; its lease just ends.
+    Lease.objects.update(expires_at=datetime(2000, 1, 1, tzinfo=timezone.utc))
+    assert "" == only().held_by
+    assert Lease.objects.get().owner
+    tenure.renew()
     assert only().held_by
     tenure.release()
     assert "" == only().held_by

@@ -167,6 +167,29 @@ def test_an_entry_that_no_pass_finds_is_found_and_repaired(chunk: int) -> None:
     assert epochs == Epoch.objects.count()
 
 
+@pytest.mark.postgresql
+@pytest.mark.mariadb
+def test_an_entry_is_blamed_only_after_another_pass() -> None:
+    save(1, 2)
+
+    sequenced = positions.entries_without_one_position(catch_up=lambda: EventStore().get(), using="default")
+    save(3)
+    (finding,) = positions.entries_without_one_position(catch_up=lambda: None, using="default")
+
+    assert [] == sequenced
+    assert ("unsequenced", 1) == (finding.kind, finding.count)
+
+
+def test_an_entry_that_comes_after_the_pass_is_not_blamed() -> None:
+    insert_unseen(2, ids=[100_000, 100_002])
+
+    (finding,) = positions.entries_without_one_position(
+        catch_up=lambda: insert_unseen(1, ids=[100_001]), using="default"
+    )
+
+    assert ("entry 100000", "entry 100002") == finding.examples
+
+
 def test_a_repair_of_a_sound_log_does_nothing() -> None:
     save(*range(5))
 

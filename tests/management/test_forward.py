@@ -11,13 +11,13 @@ from datetime import timedelta
 
 import pytest
 from django.core.management.base import CommandError
-from django.db import OperationalError
+from django.db import OperationalError, connections
 
 from django_eventstore import EventForwarder, OffsetStore
 from django_eventstore.consumers import RetryPolicy, pause
 from django_eventstore.forwarding import Forwarded
 from django_eventstore.forwarding.follow import StopOnSignal, follow
-from tests.conftest import Spawn
+from tests.conftest import PostgresFactory, RegisterDatabase, Spawn
 from tests.management.conftest import Declare
 from tests.management.output import run
 from tests.processes import ProcessFailed
@@ -246,3 +246,28 @@ def test_a_long_sleep_is_cut_short_by_the_signal(declare: Declare, spawn: Spawn)
 
     assert 0 == process.terminate(timeout=10)
     assert EventForwarder("billing").get_and_send().delivered == 0
+
+
+@pytest.mark.postgresql
+@pytest.mark.django_db
+def test_following_survives_a_restart_of_the_server(
+    postgres_cluster: PostgresFactory, register_database: RegisterDatabase, spawn: Spawn
+) -> None:
+    cluster = postgres_cluster()
+    cluster.create_database("shop")
+    settings = cluster.django_settings("shop")
+    alias = register_database(settings)
+    process = spawn("-c", FOLLOWER, "--interval", "0.05", using=settings)
+    process.wait_for("Following the log.")
+    save(1, using=alias)
+    wait_until(lambda: getattr(OffsetStore(alias).load("billing"), "offset", 0) == 1)
+
+    connections[alias].close()
+    cluster.stop()
+    wait_until(lambda: "The database did not answer, attempt 2" in process.errors)
+    cluster.start()
+    save(2, using=alias)
+    wait_until(lambda: OffsetStore(alias).load("billing").offset == 2)
+
+    assert 0 == process.terminate(timeout=10)
+    assert "Stopped. Delivered 2 events." in process.output

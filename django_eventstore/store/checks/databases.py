@@ -48,7 +48,7 @@ def _check(connection: BaseDatabaseWrapper) -> list[CheckMessage]:
             Warning(
                 f"Database alias {connection.alias!r} could not be checked: {str(error).strip()}",
                 hint="Make sure that the server can be reached and that the account may read the catalog, and check again.",
-                id="django_eventstore.W015",
+                id="django_eventstore.W014",
             )
         ]
 

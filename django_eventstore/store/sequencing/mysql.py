@@ -153,13 +153,16 @@ class MariaDBSequencer(Sequencer):
             cursor.execute(
                 "INSERT INTO eventstore_position (position, entry_id, type_id, slot) "
                 "SELECT %s + ROW_NUMBER() OVER (ORDER BY e.id), e.id, t.id, CRC32(e.stream) & 63 "
-                "FROM eventstore_entry e JOIN eventstore_type t ON t.name = e.type WHERE e.id IN %s",
+                "FROM eventstore_entry e JOIN eventstore_type t ON t.name = e.type WHERE e.id IN %s "
+                # A pass of another connection may have come first, invisible to this transaction's own reads.
+                "AND NOT EXISTS (SELECT 1 FROM eventstore_position p WHERE p.entry_id = e.id)",
                 [head, ids],
             )
+            numbered = cursor.rowcount
             cursor.execute("DELETE FROM eventstore_pending WHERE entry_id IN %s", [ids])
-            cursor.execute("UPDATE eventstore_head SET head = %s WHERE id = 1", [head + len(ids)])
-            cursor.execute("UPDATE eventstore_shown SET position = %s WHERE id = 1", [head + len(ids)])
-            return Pass(reached=True, numbered=len(ids))
+            cursor.execute("UPDATE eventstore_head SET head = %s WHERE id = 1", [head + numbered])
+            cursor.execute("UPDATE eventstore_shown SET position = %s WHERE id = 1", [head + numbered])
+            return Pass(reached=True, numbered=numbered)
 
     def unsequenced(self, *, limit: int) -> int:
         with self.connection.cursor() as cursor:

@@ -120,7 +120,7 @@ BATCH = _figure(
             targets=dict.fromkeys(EVERYWHERE, Target(of="measured", bound="≥", number=20_000)),
         ),
         Comparison(
-            title="the same, peak memory above the start",
+            title="the same: peak memory above the start",
             measured=Reading(variant="batch", quantity=PEAK_MEMORY),
             targets=dict.fromkeys(EVERYWHERE, Target(of="measured", bound="≤", number=20)),
         ),

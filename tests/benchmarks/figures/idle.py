@@ -15,9 +15,18 @@ from tests.benchmarks.entries import begin_log, catch_up, insert, load, settle
 from tests.benchmarks.stopwatch import Stopwatch
 
 
-def prepare(scale: Scale) -> None:
+def prepare_small(scale: Scale) -> None:
+    _prepare(scale, 1_000)
+
+
+def prepare_large(scale: Scale) -> None:
+    """Large and analysed: a plan that walks over the whole log shows."""
+    _prepare(scale, scale.of(200_000, quick=1_000))
+
+
+def _prepare(scale: Scale, entries: int) -> None:
     begin_log()
-    load(1_000)
+    load(entries, transactions=5)
     catch_up()
     settle(scale.vendor)
 
@@ -50,6 +59,7 @@ def beside_uncommitted(scale: Scale) -> Measurement:
 def behind_committed(scale: Scale) -> Measurement:
     if catch_up() != _bulk(scale):
         raise AssertionError("the bulk transaction of this round is not there")
+    settle(scale.vendor)
     return _beside_others(scale)
 
 
@@ -93,7 +103,7 @@ IDLE = Figure(
     name="idle-pass",
     databases=("postgresql", "mariadb"),
     variants={"nothing": nothing_at_all, "something-else": something_else, "round-trip": round_trip},
-    prepare=prepare,
+    prepare=prepare_large,
     fresh="figure",
     comparisons=(
         Comparison(
@@ -117,7 +127,7 @@ BESIDE = Figure(
     name="beside-open-bulk",
     databases=("postgresql", "mariadb"),
     variants={"idle": something_else, "uncommitted": beside_uncommitted, "committed": behind_committed},
-    prepare=prepare,
+    prepare=prepare_small,
     fresh="round",
     comparisons=(
         Comparison(

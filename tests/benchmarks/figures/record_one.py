@@ -99,14 +99,14 @@ FIGURE = Figure(
             targets=dict.fromkeys(EVERYWHERE, Target(of="ratio", bound="≤", number=1.25)),
         ),
         Comparison(
-            title="the same, the client's CPU",
+            title="the same: CPU time of the client",
             measured=Reading(variant="record", quantity=CPU_MICROSECONDS),
             limit=Reading(variant="create", quantity=CPU_MICROSECONDS),
             limit_name="`create()` of the same row in its place",
             targets=dict.fromkeys(EVERYWHERE, Target(of="ratio", bound="<", number=1.0)),
         ),
         Comparison(
-            title="the same, for information",
+            title="the same: what an event adds",
             measured=Reading(variant="record", quantity=MICROSECONDS),
             limit=Reading(variant="bare", quantity=MICROSECONDS),
             limit_name="the transaction without an event",

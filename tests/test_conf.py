@@ -1,0 +1,212 @@
+from __future__ import annotations
+
+import dataclasses
+from datetime import timedelta
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+from django.test import override_settings
+
+from django_eventstore.conf import ConsumerSettings, Settings, get_settings, setting_problems
+
+pytestmark = pytest.mark.no_database
+
+POSITIVE_INTEGERS = ("MAX_PAYLOAD_BYTES", "FORWARD_EVENTS", "PAGE_LIMIT")
+BOOLEANS = ("CREATE_BEAT_SCHEDULE", "WAKE_UP")
+DURATIONS = ("FORWARD_EVERY", "FORWARD_SECONDS", "LEASE", "WAKE_UP_INTERVAL", "RETRY_BASE", "RETRY_CAP")
+SENDER = "warehouse.Sender"
+
+
+def problems(**given):
+    with override_settings(EVENTSTORE=given):
+        return setting_problems()
+
+
+def consumer_problems(**given):
+    return problems(CONSUMERS={"warehouse": {"SENDER": SENDER, **given}})
+
+
+def test_without_any_setting_there_are_the_defaults():
+    with override_settings():
+        from django.conf import settings
+
+        if hasattr(settings, "EVENTSTORE"):
+            del settings.EVENTSTORE
+        get_settings.cache_clear()
+        assert Settings() == get_settings()
+        assert [] == setting_problems()
+
+
+def test_every_setting_is_tried_below():
+    tried = {"CONSUMERS", "OUTSIDE_TRANSACTION", *POSITIVE_INTEGERS, *BOOLEANS, *DURATIONS}
+    assert {field.name for field in dataclasses.fields(Settings)} == tried
+
+
+@pytest.mark.parametrize("name", POSITIVE_INTEGERS)
+@pytest.mark.parametrize("value", [0, -1, 1.5, "7", None, True])
+def test_a_number_is_a_positive_integer(name, value):
+    assert [f"EVENTSTORE['{name}'] must be a positive integer."] == problems(**{name: value})
+
+
+@pytest.mark.parametrize("name", BOOLEANS)
+@pytest.mark.parametrize("value", [0, 1, "yes", None])
+def test_a_switch_is_true_or_false(name, value):
+    assert [f"EVENTSTORE['{name}'] must be True or False."] == problems(**{name: value})
+
+
+@pytest.mark.parametrize("name", DURATIONS)
+@pytest.mark.parametrize("value", [timedelta(0), timedelta(seconds=-1), 5, 1.5, "1s", None])
+def test_a_duration_is_a_positive_timedelta(name, value):
+    assert [f"EVENTSTORE['{name}'] must be a positive datetime.timedelta."] == problems(**{name: value})
+
+
+@pytest.mark.parametrize("value", ["ignore", True, None, [], "WARN"])
+def test_what_happens_outside_a_transaction_is_one_of_three(value):
+    expected = ["EVENTSTORE['OUTSIDE_TRANSACTION'] must be one of 'allow', 'warn', 'error'."]
+    assert expected == problems(OUTSIDE_TRANSACTION=value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *((name, 7) for name in POSITIVE_INTEGERS),
+        *((name, False) for name in BOOLEANS),
+        *((name, timedelta(microseconds=1)) for name in DURATIONS),
+        *(("OUTSIDE_TRANSACTION", choice) for choice in ("allow", "warn", "error")),
+    ],
+)
+def test_a_good_value_takes_effect(name, value):
+    with override_settings(EVENTSTORE={name: value}):
+        assert [] == setting_problems()
+        assert value == getattr(get_settings(), name)
+        assert dataclasses.replace(Settings(), **{name: value}) == get_settings()
+
+
+def test_an_overridden_setting_is_back_afterwards():
+    before = get_settings()
+    with override_settings(EVENTSTORE={"LEASE": timedelta(seconds=7)}):
+        assert timedelta(seconds=7) == get_settings().LEASE
+    assert before == get_settings()
+
+
+def test_parsed_once():
+    assert get_settings() is get_settings()
+
+
+@pytest.mark.parametrize("value", [None, [], "x", 3])
+def test_anything_but_a_dict_is_named(value):
+    with override_settings(EVENTSTORE=value):
+        assert ["EVENTSTORE must be a dict."] == setting_problems()
+
+
+def test_an_unknown_key_is_named_with_the_one_it_resembles():
+    assert ["EVENTSTORE: unknown key 'WAKEUP'. Did you mean 'WAKE_UP'?"] == problems(WAKEUP=True)
+
+
+def test_an_unknown_key_that_resembles_none_is_named_with_all_of_them():
+    (problem,) = problems(zzz=1)
+    assert problem.startswith("EVENTSTORE: unknown key 'zzz'. Known: CONSUMERS, MAX_PAYLOAD_BYTES,")
+
+
+def test_a_key_that_is_no_text_is_named():
+    with override_settings(EVENTSTORE={7: 1}):
+        assert "unknown key 7" in setting_problems()[0]
+
+
+def test_using_wrong_settings_is_an_error_with_every_problem():
+    with (
+        override_settings(EVENTSTORE={"LEASE": 5, "WAKEUP": 1}),
+        pytest.raises(ImproperlyConfigured, match=r"(?s)LEASE.*WAKEUP"),
+    ):
+        get_settings()
+
+
+def test_a_wrong_value_does_not_hide_the_good_ones():
+    with override_settings(EVENTSTORE={"LEASE": 5, "PAGE_LIMIT": 7}), pytest.raises(ImproperlyConfigured):
+        get_settings()
+    with override_settings(EVENTSTORE={"PAGE_LIMIT": 7}):
+        assert 7 == get_settings().PAGE_LIMIT
+
+
+# --- consumers ---
+
+
+def test_a_consumer_needs_a_sender_only():
+    with override_settings(EVENTSTORE={"CONSUMERS": {"warehouse": {"SENDER": SENDER}}}):
+        assert {"warehouse": ConsumerSettings(SENDER=SENDER)} == get_settings().CONSUMERS
+
+
+def test_a_consumer_with_everything():
+    given = {"SENDER": SENDER, "OPTIONS": {"a": 1}, "EVENTS": ["orders.*"], "START": 7, "LIMIT": 10_000}
+    with override_settings(EVENTSTORE={"CONSUMERS": {"warehouse": given}}):
+        expected = ConsumerSettings(SENDER=SENDER, OPTIONS={"a": 1}, EVENTS=("orders.*",), START=7, LIMIT=10_000)
+        assert expected == get_settings().CONSUMERS["warehouse"]
+
+
+@pytest.mark.parametrize("value", [None, [], "x"])
+def test_consumers_are_a_dict(value):
+    assert ["EVENTSTORE['CONSUMERS'] must be a dict of consumers by name."] == problems(CONSUMERS=value)
+
+
+@pytest.mark.parametrize("value", [None, [], SENDER])
+def test_a_consumer_is_a_dict(value):
+    expected = "EVENTSTORE['CONSUMERS']['warehouse'] must be a dict with 'SENDER'."
+    assert [expected] == problems(CONSUMERS={"warehouse": value})
+
+
+@pytest.mark.parametrize("name", ["", "n" * 151, 7, None])
+def test_a_name_is_a_text_of_at_most_150_characters(name):
+    (problem,) = problems(CONSUMERS={name: {"SENDER": SENDER}})
+    assert problem == f"EVENTSTORE['CONSUMERS'][{name!r}]: a consumer's name is a text of 1 to 150 characters."
+
+
+def test_an_unknown_key_of_a_consumer_is_named_with_the_one_it_resembles():
+    expected = "EVENTSTORE['CONSUMERS']['warehouse']: unknown key 'EVENT'. Did you mean 'EVENTS'?"
+    assert [expected] == consumer_problems(EVENT=["orders.*"])
+
+
+@pytest.mark.parametrize("value", [None, 7, "Sender", ""])
+def test_a_sender_is_a_dotted_path(value):
+    assert "['SENDER'] must be the dotted path" in consumer_problems(SENDER=value)[0]
+
+
+def test_a_consumer_without_a_sender_is_named():
+    assert "['SENDER'] must be the dotted path" in problems(CONSUMERS={"warehouse": {}})[0]
+
+
+@pytest.mark.parametrize("value", [None, [], "x"])
+def test_options_are_a_dict(value):
+    assert ["EVENTSTORE['CONSUMERS']['warehouse']['OPTIONS'] must be a dict."] == consumer_problems(OPTIONS=value)
+
+
+NOT_ITERABLE = pytest.mark.xfail(raises=TypeError, reason="iterated before it is known to be a list")
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["orders.*", [], [7], b"orders.*", pytest.param(7, marks=NOT_ITERABLE), pytest.param(None, marks=NOT_ITERABLE)],
+)
+def test_events_are_a_list_of_texts(value):
+    assert "['EVENTS'] must be a list" in consumer_problems(EVENTS=value)[0]
+
+
+TRUE_IS_ONE = pytest.mark.xfail(reason="True is taken for the integer 1")
+
+
+@pytest.mark.parametrize("value", ["end", -1, 1.5, None, [], pytest.param(True, marks=TRUE_IS_ONE)])
+def test_a_start_is_now_the_beginning_or_a_position(value):
+    assert ["EVENTSTORE['CONSUMERS']['warehouse']['START'] must be 'now', 'beginning' or a position."] == (
+        consumer_problems(START=value)
+    )
+
+
+@pytest.mark.parametrize("value", [0, 10_001, "7", None, pytest.param(True, marks=TRUE_IS_ONE)])
+def test_a_limit_is_between_one_and_ten_thousand(value):
+    assert ["EVENTSTORE['CONSUMERS']['warehouse']['LIMIT'] must be between 1 and 10000."] == (
+        consumer_problems(LIMIT=value)
+    )
+
+
+def test_every_problem_of_every_consumer_is_told():
+    given = {"one": {"SENDER": SENDER, "LIMIT": 0}, "two": {"SENDER": SENDER, "START": -1, "EVENT": 1}}
+    assert 3 == len(problems(CONSUMERS=given))

@@ -1,0 +1,140 @@
+"""What a user's code looks like to mypy. Checked, never run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from uuid import UUID
+
+from django.core.checks import CheckMessage
+from django.db import models, transaction
+
+from django_eventstore import (
+    Batch,
+    EventEntry,
+    EventForwarder,
+    EventSender,
+    EventStore,
+    OffsetStore,
+    Outcome,
+    Page,
+    arecord,
+    event,
+    handles,
+    record,
+)
+from django_eventstore.consumers import Progress
+from django_eventstore.exceptions import ConcurrencyError, EpochChanged, EventStoreError
+from django_eventstore.forwarding import Forwarded
+from django_eventstore.signals import events_committed
+
+
+@event("orders.OrderCancelled", version=1)
+@dataclass(frozen=True)
+class OrderCancelled:
+    order_id: int
+    reason: str
+
+
+# The decorator keeps the class what it is.
+cancelled: OrderCancelled = OrderCancelled(order_id=1, reason="late")
+order_id: int = cancelled.order_id
+
+
+class Order(models.Model):
+    @transaction.atomic
+    def cancel(self, reason: str) -> list[EventEntry]:
+        return record(OrderCancelled(order_id=1, reason=reason), stream=self)
+
+
+def recording(order: Order, event_id: UUID) -> None:
+    entries: list[EventEntry] = record(cancelled, cancelled, stream="order-1", metadata={"actor": "ann"}, subject="7")
+    record("orders.OrderPlaced", {"order_id": 1}, stream=order, event_id=event_id, using="default")
+    record(cancelled, stream=order, expected_version=3)
+    position: int | None = entries[0].position
+    payload: str = entries[0].payload
+    del position, payload
+
+
+async def recording_async() -> None:
+    entries: list[EventEntry] = await arecord(cancelled, stream="order-1")
+    page: Page = await EventStore().aget(0, 10)
+    saved: list[EventEntry] = await EventStore("other").asave(cancelled)
+    del entries, page, saved
+
+
+@handles(OrderCancelled)
+def refund(event: OrderCancelled, entry: EventEntry) -> None: ...
+
+
+@handles("orders.*", name="log", consumer="log", transaction="batch", start="beginning")
+def log(event: dict[str, object]) -> None: ...
+
+
+@handles(OrderCancelled, mode="sync", start=7)
+async def check(event: OrderCancelled) -> None: ...
+
+
+def handlers_stay_functions(entry: EventEntry) -> None:
+    refund(cancelled, entry)
+    refund(cancelled)  # type: ignore[call-arg]
+    log(cancelled)  # type: ignore[arg-type]
+    handles(OrderCancelled, mode="later")  # type: ignore[arg-type]
+    handles(OrderCancelled, transaction="none")  # type: ignore[arg-type]
+    handles(3)  # type: ignore[arg-type]
+
+
+def reading() -> None:
+    page = EventStore().get(offset=0, limit=100, types=["orders.*"], stream="order-1", epoch=1)
+    entries: tuple[EventEntry, ...] = page.entries
+    offset: int = page.next_offset
+    head: int | None = page.head
+    log_id: UUID = page.log
+    complete: bool = page.complete
+    page.next_offset = 7  # type: ignore[misc]
+    EventStore().get(limit="100")  # type: ignore[arg-type]
+    del entries, offset, head, log_id, complete
+
+
+class PrintSender(EventSender):
+    def __init__(self, *, prefix: str = "") -> None:
+        self.prefix = prefix
+
+    def send(self, batch: Batch) -> Outcome:
+        refused: dict[int, BaseException] = {}
+        for entry in batch.entries:
+            text: str = entry.payload
+            if entry.position is not None and not text:
+                refused[entry.position] = ValueError()
+        return Outcome(done=len(batch.entries), refused=refused)
+
+    def check(self) -> list[CheckMessage]:
+        return []
+
+
+def sending() -> None:
+    forwarder = EventForwarder("warehouse", sender=PrintSender(prefix="> "))
+    forwarded: Forwarded = forwarder.get_and_send(most_events=10, longest=timedelta(seconds=1))
+    delivered: int = forwarded.delivered
+    progress: Progress | None = OffsetStore().load("warehouse")
+    Outcome(3)  # type: ignore[call-arg, misc]
+    del delivered, progress
+
+
+def failing(order: Order) -> tuple[str, int, int | None]:
+    try:
+        record(cancelled, stream=order, expected_version=0)
+    except ConcurrencyError as error:
+        return error.stream, error.expected, error.actual
+    except EpochChanged as error:
+        return "", error.epoch, error.reader_epoch
+    except EventStoreError:
+        raise
+    return "", 0, None
+
+
+def listening(sender: object, using: str, entries: Sequence[EventEntry], **kwargs: object) -> None: ...
+
+
+events_committed.connect(listening)
