@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from django.apps import AppConfig
-from django.db import router
+from django.db import connections, router
 from django.db.models.signals import post_migrate
 from django.utils.module_loading import autodiscover_modules
 from django.utils.translation import gettext_lazy as _
@@ -22,11 +22,13 @@ class EventStoreConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
+        from .checks import register_checks
         from .forwarding.celery import wake_up
 
         autodiscover_modules("events", "handlers")
         post_migrate.connect(set_up_log, sender=self, dispatch_uid="django_eventstore.set_up_log")
         events_committed.connect(wake_up, weak=False, dispatch_uid="django_eventstore.wake_up")
+        register_checks()
 
 
 def set_up_log(*, using: str, **kwargs: object) -> None:
@@ -34,12 +36,14 @@ def set_up_log(*, using: str, **kwargs: object) -> None:
     from .capture import forget_known_consumers
     from .consumers import OffsetStore, declared_consumers
     from .forwarding.schedule import ensure_periodic_task
-    from .models import EventEntry
+    from .models import ConsumerOffset, Epoch, EventEntry
     from .store import ensure_log
 
     if get_settings().CREATE_BEAT_SCHEDULE:
         ensure_periodic_task(using=using)
-    if router.allow_migrate_model(using, EventEntry):
+    tables = {model._meta.db_table for model in (Epoch, ConsumerOffset)}
+    # post_migrate comes for every app that was migrated, also before this one was, and after it was migrated away.
+    if router.allow_migrate_model(using, EventEntry) and tables <= set(connections[using].introspection.table_names()):
         ensure_log(using)
         forget_known_consumers()
         OffsetStore(using).register(declared_consumers().values())

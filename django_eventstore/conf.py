@@ -76,12 +76,15 @@ def _value_problem(name: str, value: object, default: object) -> str | None:
     if isinstance(default, bool):
         return None if isinstance(value, bool) else "must be True or False"
     if isinstance(default, int):
-        ok = isinstance(value, int) and not isinstance(value, bool) and value > 0
-        return None if ok else "must be a positive integer"
+        return None if _is_integer(value, least=1) else "must be a positive integer"
     if isinstance(default, timedelta):
         ok = isinstance(value, timedelta) and value > timedelta(0)
         return None if ok else "must be a positive datetime.timedelta"
     raise AssertionError(name)
+
+
+def _is_integer(value: object, *, least: int, most: int = 2**63 - 1) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
 
 
 def _unknown(where: str, key: object, known: list[str]) -> str:
@@ -107,11 +110,11 @@ def _consumer(name: object, raw: object, problems: list[str]) -> ConsumerSetting
         problems.append(f"{where}['SENDER'] must be the dotted path of an EventSender class.")
     if not isinstance(options, Mapping):
         problems.append(f"{where}['OPTIONS'] must be a dict.")
-    if isinstance(events, str) or not all(isinstance(pattern, str) for pattern in events) or not events:
+    if not (isinstance(events, list | tuple) and events and all(isinstance(pattern, str) for pattern in events)):
         problems.append(f"{where}['EVENTS'] must be a list of type names or prefixes such as 'orders.*'.")
-    if start not in ("now", "beginning") and not (isinstance(start, int) and start >= 0):
+    if start not in ("now", "beginning") and not _is_integer(start, least=0):
         problems.append(f"{where}['START'] must be 'now', 'beginning' or a position.")
-    if not isinstance(limit, int) or not 1 <= limit <= 10_000:
+    if not _is_integer(limit, least=1, most=10_000):
         problems.append(f"{where}['LIMIT'] must be between 1 and 10000.")
     if len(problems) > before:
         return None

@@ -25,6 +25,11 @@ delivery_failed = Signal()
 
 def send(signal: Signal, *, sender: type, **arguments: object) -> None:
     """Send robustly; what a receiver raises is logged and goes no further."""
-    for receiver, answer in signal.send_robust(sender, **arguments):
+    try:
+        answers = signal.send_robust(sender, **arguments)
+    except Exception:  # Django itself raises on a failing receiver without a __qualname__, a partial
+        logger.exception("A receiver failed")
+        return
+    for receiver, answer in answers:
         if isinstance(answer, Exception):
             logger.error("Receiver %r failed", receiver, exc_info=answer)

@@ -83,7 +83,12 @@ def test_any_other_name_is_an_error():
 
 def run(program):
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-W", "error", "-c", program],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert 0 == done.returncode, done.stderr
     return done.stdout
@@ -129,9 +134,8 @@ import sys
 sys.path.insert(0, {str(tmp_path)!r})
 import django
 from django.conf import settings
-settings.configure(
-    INSTALLED_APPS={apps!r}, USE_TZ=True, DATABASES={{"default": {{"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}}}}
-)
+database = {{"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}}
+settings.configure(INSTALLED_APPS={apps!r}, USE_TZ=True, DATABASES={{"default": database}})
 django.setup()
 from things.models import Thing, record
 print(record.__name__, Thing._meta.label)

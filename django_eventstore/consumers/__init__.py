@@ -5,6 +5,7 @@ from .leases import Tenure, acquire
 from .loop import ConsumerLoop, Run
 from .offsets import OffsetStore, Progress
 from .retry import RetryPolicy
+from .skipping import skip
 from .states import Readiness, clear_failure, pause, readiness, record_failure, resume
 
 __all__ = [
@@ -24,4 +25,5 @@ __all__ = [
     "readiness",
     "record_failure",
     "resume",
+    "skip",
 ]

@@ -63,9 +63,9 @@ def verify(using: str | None = None, *, repair: bool = False, clock: Callable[[]
     ``repair``: when something was found, give a position to every entry that has none (a rebase, which changes nothing that
     exists and begins no epoch), and look again. It mends ``unsequenced`` only.
 
-    Takes well under a minute for a million entries, in statements over ranges, so that no time-out, lock or memory is strained;
-    writers, readers and the sequencer go on beside it. Raises SequencingRefused inside an open transaction and on a
-    standby, and EventStoreError when other passes do not let go of the lock.
+    Takes well under a minute for a million entries, in statements over ranges, so that no time-out, lock or memory is
+    strained; writers, readers and the sequencer go on beside it. Raises SequencingRefused inside an open transaction and on
+    a standby, and EventStoreError when other passes do not let go of the lock.
     """
     alias = using or router.db_for_write(EventEntry)
     began = clock()

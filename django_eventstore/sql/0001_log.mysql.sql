@@ -24,6 +24,10 @@ CREATE TABLE eventstore_door (session BIGINT UNSIGNED NOT NULL PRIMARY KEY) ENGI
 CREATE TRIGGER eventstore_entry_pending AFTER INSERT ON eventstore_entry FOR EACH ROW
     INSERT INTO eventstore_pending (entry_id) VALUES (NEW.id);
 
+-- An entry that retention or erasure removes before its first pass takes its row along.
+CREATE TRIGGER eventstore_entry_not_pending AFTER DELETE ON eventstore_entry FOR EACH ROW
+    DELETE FROM eventstore_pending WHERE entry_id = OLD.id;
+
 CREATE TRIGGER eventstore_entry_refuse_update BEFORE UPDATE ON eventstore_entry FOR EACH ROW
 BEGIN
     IF NOT EXISTS (SELECT 1 FROM eventstore_door WHERE session = CONNECTION_ID()) THEN

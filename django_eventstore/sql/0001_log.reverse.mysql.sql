@@ -2,5 +2,6 @@ DROP TRIGGER eventstore_position_refuse_delete;
 DROP TRIGGER eventstore_position_refuse_update;
 DROP TRIGGER eventstore_entry_refuse_delete;
 DROP TRIGGER eventstore_entry_refuse_update;
+DROP TRIGGER eventstore_entry_not_pending;
 DROP TRIGGER eventstore_entry_pending;
 DROP TABLE eventstore_door;

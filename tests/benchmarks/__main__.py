@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 from datetime import datetime, timezone
@@ -18,11 +19,13 @@ from tests import databases
 from tests.benchmarks.report import Row, table, write
 from tests.processes import ROOT
 from tests.servers import missing
+from tests.servers.supervision import die_with_parent
 
 
 def main() -> int:
     arguments = _arguments()
-    facts, rows, failed = _machine(arguments), [], False
+    facts, failed = _machine(arguments), False
+    rows: list[Row] = []
     for vendor in ("postgresql", "mariadb", "sqlite"):
         if arguments.database and vendor not in arguments.database:
             continue
@@ -100,6 +103,8 @@ def _measure(vendor: str, arguments: argparse.Namespace, facts: list[str], rows:
         cwd=ROOT,
         stdout=subprocess.PIPE,
         text=True,
+        # It then stops its measurement and removes its test database.
+        preexec_fn=die_with_parent(signal.SIGTERM),
     )
     assert conductor.stdout is not None
     for line in conductor.stdout:

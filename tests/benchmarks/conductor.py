@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -33,6 +34,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--quick", action="store_true")
     arguments = parser.parse_args()
+    # As Ctrl-C does, so that the test database is removed.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     django.setup()
 
     from django.db import connection
@@ -40,13 +43,16 @@ def main() -> None:
     from tests.benchmarks.figures import FIGURES
     from tests.benchmarks.server import server_facts
 
+    unknown = [name for name in arguments.names if name not in FIGURES]
+    if unknown:
+        parser.error(f"no figure {', '.join(unknown)}; there are {', '.join(FIGURES)}")
     vendor = databases.chosen_vendor()
     chosen = [FIGURES[name] for name in arguments.names or FIGURES if vendor in FIGURES[name].databases]
     scale = Scale(vendor=vendor, quick=arguments.quick)
     name = connection.settings_dict["NAME"]
-    connection.creation.create_test_db(verbosity=0, autoclobber=True, serialize=False)
     failed: list[str] = []
     try:
+        connection.creation.create_test_db(verbosity=0, autoclobber=True, serialize=False)
         _say({"facts": server_facts()})
         for figure in chosen:
             rounds = arguments.rounds or (1 if scale.quick else figure.rounds)
@@ -60,7 +66,8 @@ def main() -> None:
             for row in rows:
                 _say({"row": dataclasses.asdict(row)})
     finally:
-        connection.creation.destroy_test_db(name, verbosity=0)
+        if connection.settings_dict["NAME"] != name:  # never what is not the test database
+            connection.creation.destroy_test_db(name, verbosity=0)
     if failed:
         sys.exit(f"{vendor}: {', '.join(failed)} failed")
 

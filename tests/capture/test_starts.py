@@ -15,13 +15,9 @@ from django_eventstore.forwarding import forward_all
 from django_eventstore.handlers import handler_registry
 from django_eventstore.models import ConsumerOffset
 from django_eventstore.store import log_state
-from tests.delivery import COUNTED, offset_of, record_numbers
+from tests.delivery import COUNTED, offset_of, record_numbers, rolled_back
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-class Failed(Exception):
-    pass
 
 
 @pytest.fixture
@@ -75,9 +71,8 @@ def test_recorded_by_two_processes_before_the_worker_first_ran(handled):
 
 
 def test_the_first_recording_transaction_was_rolled_back(handled):
-    with pytest.raises(Failed), transaction.atomic():
+    with rolled_back():
         record(COUNTED, {"n": 1})
-        raise Failed
     assert offset_of() is None
     record_numbers(2)
     worker()
@@ -86,9 +81,8 @@ def test_the_first_recording_transaction_was_rolled_back(handled):
 
 def test_the_first_recording_savepoint_was_rolled_back(handled):
     with transaction.atomic():
-        with pytest.raises(Failed), transaction.atomic():
+        with rolled_back():
             record(COUNTED, {"n": 1})
-            raise Failed
         record(COUNTED, {"n": 2})
     worker()
     record_numbers(3)
@@ -97,9 +91,8 @@ def test_the_first_recording_savepoint_was_rolled_back(handled):
 
 
 def test_the_first_recording_transaction_was_rolled_back_and_other_code_recorded_before_the_next(handled):
-    with pytest.raises(Failed), transaction.atomic():
+    with rolled_back():
         record(COUNTED, {"n": 1})
-        raise Failed
     EventStore().save(COUNTED, {"n": -3})
     EventStore().get()
     record_numbers(2)

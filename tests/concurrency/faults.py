@@ -59,6 +59,11 @@ def _execute(statements: list[str], using: str) -> None:
             cursor.execute(statement)
 
 
+ABOVE_THE_HIGHEST = (
+    "(SELECT id AS entry_id FROM eventstore_entry WHERE id > "
+    "(SELECT COALESCE(MAX(entry_id), 0) FROM eventstore_position) ORDER BY id LIMIT {max_entries}) q"
+)
+
 FAULTS: dict[str, Fault] = {
     "naive id": Fault(patches=reads_by(BY_ID)),
     "position at insert": Fault(patches=reads_by(BY_RANK)),
@@ -69,8 +74,8 @@ FAULTS: dict[str, Fault] = {
         statements=procedure_with(
             HALT,
             (
-                "\n    head := head + numbered;\n\n",
-                "\n    head := head + numbered; target := pg_current_snapshot();\n\n",
+                "\n    head := head + numbered;\n",
+                "\n    head := head + numbered; target := pg_current_snapshot();\n",
             ),
         )
     ),
@@ -101,8 +106,7 @@ FAULTS: dict[str, Fault] = {
         patches=pass_with(
             (
                 "(SELECT entry_id FROM eventstore_pending ORDER BY entry_id LIMIT {max_entries}) q",
-                "(SELECT id AS entry_id FROM eventstore_entry WHERE id > (SELECT COALESCE(MAX(entry_id), 0) FROM "
-                "eventstore_position) ORDER BY id LIMIT {max_entries}) q",
+                ABOVE_THE_HIGHEST,
             )
         )
     ),

@@ -1,4 +1,4 @@
-"""The whole play: writers, readers, a forwarder, two open transactions, and a killer. Everything but the killer is a process."""
+"""The whole play: writers, readers, a forwarder and two open transactions, each a process, and a killer."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ def test_a_handler_must_not_name_a_consumer_of_the_settings():
         declared_consumers()
 
 
-@pytest.mark.parametrize(("transaction", "limit"), [("event", 100), ("batch", 1_000)])
+@pytest.mark.parametrize("transaction, limit", [("event", 100), ("batch", 1_000)])
 def test_batches_of_a_batch_handler_are_larger(transaction, limit):
     @handles("a.A", name="one", transaction=transaction)
     def one(event): ...

@@ -18,8 +18,8 @@ from django_eventstore.signals import batch_delivered, delivery_failed
 from django_eventstore.store import begin_epoch, log_state
 from tests.consumers.test_leases import MINUTE, expire
 from tests.delivery import (
-    Clock,
     ENOUGH,
+    Clock,
     RecordingSender,
     consumer,
     numbers_of,
@@ -109,8 +109,8 @@ def test_a_batch_tells_what_it_is_of():
 
 
 def test_only_wanted_events_are_delivered(sender):
-    for type in ("orders.Placed", "orders.lines.Added", "orders2.Placed", "billing.Paid", "orders.Placed"):
-        record_numbers(1, type=type)
+    for name in ("orders.Placed", "orders.lines.Added", "orders2.Placed", "billing.Paid", "orders.Placed"):
+        record_numbers(1, type=name)
     got = []
 
     def deliver(batch):
@@ -132,8 +132,8 @@ def test_a_type_that_appears_later_is_found_where_nothing_was_wanted_before(loop
 
 def test_more_than_thirty_two_types_are_wanted(sender):
     types = [f"many.Type{n}" for n in range(40)]
-    for n, type in enumerate(types):
-        record_numbers(n, type=type)
+    for n, name in enumerate(types):
+        record_numbers(n, type=name)
         record_numbers(-1, type="test.Other")
     loop_of(sender=sender, events=("many.*",)).run(**ENOUGH)
     assert list(range(40)) == sender.numbers
@@ -271,7 +271,7 @@ def test_what_was_passed_over_is_not_looked_at_again(loop):
     assert loop.is_behind(log_state("default"))
 
 
-@pytest.mark.parametrize(("unwanted", "saved"), [(999, 0), (1_000, 1_000)])
+@pytest.mark.parametrize("unwanted, saved", [(999, 0), (1_000, 1_000)])
 def test_passing_over_unwanted_events_is_saved_only_every_thousand(loop, unwanted, saved):
     record_numbers(1, type="test.Other")
     EventStore().save(*[many(number) for number in range(unwanted - 1)])
@@ -411,9 +411,7 @@ def at_most(monkeypatch):
     """The longest delay in place of a drawn one."""
     from django_eventstore.consumers import states
 
-    monkeypatch.setattr(
-        states, "RetryPolicy", lambda **given: loop_module_policy(draw=lambda low, high: high, **given)
-    )
+    monkeypatch.setattr(states, "RetryPolicy", lambda **given: loop_module_policy(draw=lambda low, high: high, **given))
 
 
 def loop_module_policy(**given):
@@ -452,9 +450,7 @@ def test_while_it_waits_nothing_is_sent(loop, sender):
     assert 1 == state_of().attempts
 
 
-@override_settings(
-    EVENTSTORE={"RETRY_BASE": timedelta(milliseconds=50), "RETRY_CAP": timedelta(milliseconds=50)}
-)
+@override_settings(EVENTSTORE={"RETRY_BASE": timedelta(milliseconds=50), "RETRY_CAP": timedelta(milliseconds=50)})
 @pytest.mark.usefixtures("at_most")
 def test_the_wait_ends_by_itself(loop, sender):
     record_numbers(1)
@@ -725,5 +721,5 @@ class InATestCase(TestCase):
         transaction.savepoint_rollback(sid)
         record_numbers(1)
         EventStore().get()
-        self.assertTrue(self.loop.is_behind(log_state("default")))
-        self.assertEqual(1, self.loop.run(**ENOUGH).delivered)
+        assert self.loop.is_behind(log_state("default"))
+        assert 1 == self.loop.run(**ENOUGH).delivered

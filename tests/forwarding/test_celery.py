@@ -336,13 +336,13 @@ class InATestCase(TestCase):
         for number in range(3):
             with eager(), self.captureOnCommitCallbacks(execute=True) as callbacks:
                 record(COUNTED, {"n": number})
-            self.assertEqual(1, len(callbacks))
-            self.assertEqual(list(range(number + 1)), refunds())
+            assert 1 == len(callbacks)
+            assert list(range(number + 1)) == refunds()
 
     def test_without_it_nothing_is_handled(self):
         follow_numbers()
         with eager():
             record(COUNTED, {"n": 1})
-        self.assertEqual([], refunds())
+        assert [] == refunds()
 
     test_the_log_of_another_test_begins_anew = test_eager_tasks_handle_under_capture_on_commit_callbacks

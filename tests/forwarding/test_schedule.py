@@ -67,7 +67,7 @@ def test_an_interval_that_is_there_is_used_also_when_there_are_two_of_it():
 
 @pytest.mark.usefixtures("no_task")
 @pytest.mark.parametrize(
-    ("duration", "interval"),
+    "duration, interval",
     [
         ({"seconds": 5}, (5, "seconds")),
         ({"minutes": 2}, (120, "seconds")),
@@ -81,7 +81,7 @@ def test_the_period_is_the_setting_to_the_microsecond(duration, interval):
 
 
 @pytest.mark.usefixtures("no_task")
-@pytest.mark.parametrize(("seconds", "expires"), [(0.1, 1), (1, 2), (30, 60)])
+@pytest.mark.parametrize("seconds, expires", [(0.1, 1), (1, 2), (30, 60)])
 def test_a_tick_nobody_took_expires_after_two_periods(seconds, expires):
     every(seconds=seconds)
     assert expires == task().expire_seconds

@@ -106,7 +106,7 @@ def test_a_payload_that_does_not_fit_its_class_is_an_error_and_the_function_is_n
     def follow(event):
         raise AssertionError("called")
 
-    with pytest.raises(EventDecodingError, match="shop.OrderPlaced version 1"):
+    with pytest.raises(EventDecodingError, match=r"shop\.OrderPlaced version 1"):
         call(entry_of('{"order_id":"no number","total":"1"}'))
 
 
@@ -133,5 +133,5 @@ def test_a_class_that_is_not_declared_any_more_is_an_error(monkeypatch):
         raise AssertionError("called")
 
     del registry._by_type["test.Gone"]
-    with pytest.raises(UnknownEventType, match="test.Gone"):
+    with pytest.raises(UnknownEventType, match=r"test\.Gone"):
         call(entry_of('{"n":1}', type="test.Gone"))

@@ -58,7 +58,7 @@ def test_classes_are_wanted_by_their_type_and_only_they_are_typed():
 
 
 @pytest.mark.parametrize(
-    ("type", "wanted"),
+    "type, wanted",
     [
         ("shop.OrderCancelled", True),
         ("billing.Paid", True),

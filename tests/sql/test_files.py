@@ -30,7 +30,12 @@ def _names_in_migrations() -> list[str]:
     folder = Path(importlib.import_module("django_eventstore.migrations").__path__[0])
     names = sorted(path.stem for path in folder.glob("[0-9]*.py"))
     migrations = [importlib.import_module(f"django_eventstore.migrations.{name}").Migration for name in names]
-    return [operation.name for migration in migrations for operation in migration.operations if isinstance(operation, RunVendorSQL)]
+    return [
+        operation.name
+        for migration in migrations
+        for operation in migration.operations
+        if isinstance(operation, RunVendorSQL)
+    ]
 
 
 @pytest.mark.no_database
@@ -61,7 +66,9 @@ def test_what_a_file_creates_its_reverse_drops(vendor: str, kind: str) -> None:
 def test_the_slot_of_a_stream_is_the_same_expression_wherever_it_stands(vendor: str) -> None:
     pattern, module, times = SLOTS[vendor]
     texts = [sql_text(name, vendor) for name in _names_in_migrations()] + [Path(module.__file__).read_text()]
-    found = [re.sub(r"\b(NEW|e|f)\.|\s+", "", one) for text in texts for one in re.findall(pattern, _joined(text), re.DOTALL)]
+    found = [
+        re.sub(r"\b(NEW|e|f)\.|\s+", "", one) for text in texts for one in re.findall(pattern, _joined(text), re.DOTALL)
+    ]
 
     assert times == len(found)
     assert 1 == len(set(found))
@@ -75,7 +82,9 @@ def _joined(text: str) -> str:
 def _schema(alias: str) -> Any:
     connection = connections[alias]
     if connection.vendor == "sqlite":
-        return sorted(execute("SELECT type, name, tbl_name, sql FROM sqlite_master WHERE name LIKE '%%eventstore%%'", using=alias))
+        return sorted(
+            execute("SELECT type, name, tbl_name, sql FROM sqlite_master WHERE name LIKE '%%eventstore%%'", using=alias)
+        )
     names = "SELECT table_name, column_name, data_type FROM information_schema.columns"
     triggers = "SELECT trigger_name, event_object_table, event_manipulation FROM information_schema.triggers"
     routines = "SELECT routine_name, routine_type FROM information_schema.routines"

@@ -72,7 +72,11 @@ def test_an_insert_of_type_and_payload_is_a_whole_entry(outside: Any) -> None:
 
 
 ZONES = {
-    "postgresql": ["SET TIME ZONE 'Pacific/Kiritimati'", "SET TIME ZONE 'America/St_Johns'", "SET TIME ZONE INTERVAL '-12:34' HOUR TO MINUTE"],
+    "postgresql": [
+        "SET TIME ZONE 'Pacific/Kiritimati'",
+        "SET TIME ZONE 'America/St_Johns'",
+        "SET TIME ZONE INTERVAL '-12:34' HOUR TO MINUTE",
+    ],
     "mysql": ["SET time_zone = '+13:00'", "SET time_zone = '-03:30'", "SET time_zone = '-12:00'"],
     "sqlite": ["SELECT 1"],
 }
@@ -115,11 +119,11 @@ def test_ids_of_one_statement_are_different_and_the_bits_are_random(outside: Any
 
 def test_raw_and_recorded_entries_of_a_stream_share_their_slot(outside: Any) -> None:
     streams = ["order-1", "order-42", "é", "🦆🦆🦆", "", "x" * 200, "a ", "ord'er"]
-    rows = ", ".join("('raw.Thing', '{\"n\": 1}', '%s')" % stream.replace("'", "''") for stream in streams)
+    rows = ", ".join("('raw.Thing', '{{}}', '{}')".format(stream.replace("'", "''")) for stream in streams)
     for stream in streams:
         save(1, stream=stream)
     _run(outside, f"INSERT INTO eventstore_entry (type, payload, stream) VALUES {rows}")
-    assert 16 == len(log_numbers())
+    assert 16 == len(EventStore().get().entries)
 
     slots = execute("SELECT e.stream, p.slot FROM eventstore_position p JOIN eventstore_entry e ON e.id = p.entry_id")
     assert set(streams) == {stream for stream, _ in slots}
@@ -140,7 +144,7 @@ def test_streams_spread_over_the_slots() -> None:
     assert max(count for _, count in counts) <= 24  # 6.25 on average
 
 
-@pytest.mark.parametrize("payload", ["", "{", "nonsense", "{'n': 1}", "{} {}", "{\"n\": NaN}"])
+@pytest.mark.parametrize("payload", ["", "{", "nonsense", "{'n': 1}", "{} {}", '{"n": NaN}'])
 def test_a_payload_that_is_no_json_is_refused(payload: str) -> None:
     with pytest.raises(DatabaseError), transaction.atomic():
         execute("INSERT INTO eventstore_entry (type, payload) VALUES ('raw.Thing', %s)", [payload])

@@ -9,8 +9,6 @@ from typing import Any, Protocol, TypeVar
 import pytest
 from django.db import connections
 
-from django_eventstore import EventStore
-from django_eventstore.store.sequencing import sequencer
 from tests.conftest import RegisterDatabase
 
 T = TypeVar("T")

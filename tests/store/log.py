@@ -8,7 +8,9 @@ from django_eventstore import EventStore, Page
 from django_eventstore.models import EventEntry, LogPosition
 
 
-def save(*numbers: int, using: str = "default", stream: str | None = None, type: str = "test.Counted") -> list[EventEntry]:
+def save(
+    *numbers: int, using: str = "default", stream: str | None = None, type: str = "test.Counted"
+) -> list[EventEntry]:
     """One event per number."""
     store = EventStore(using)
     return [store.save(type, {"n": number}, stream=stream)[0] for number in numbers]

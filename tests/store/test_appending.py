@@ -34,7 +34,9 @@ def _counted(count: int) -> list[OrderCancelled]:
 
 
 def _whole_rows(ids: list[int]) -> list[tuple]:
-    columns = "type, version, content_type, payload, stream, stream_version, metadata, correlation_id, causation_id, subject"
+    columns = (
+        "type, version, content_type, payload, stream, stream_version, metadata, correlation_id, causation_id, subject"
+    )
     marks = ", ".join(["%s"] * len(ids))
     return execute(f"SELECT {columns} FROM eventstore_entry WHERE id IN ({marks}) ORDER BY id", ids)
 
@@ -93,7 +95,9 @@ def test_two_calls_in_one_transaction_keep_their_order_whatever_their_size() -> 
 
 @pytest.mark.postgresql
 def test_many_events_go_by_copy() -> None:
-    with CaptureQueriesContext(connection, ) as captured:
+    with CaptureQueriesContext(
+        connection,
+    ) as captured:
         EventStore().save(*_counted(COPY_FROM))
 
     statements = [query["sql"] for query in captured]

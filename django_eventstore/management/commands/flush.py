@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from django.core.management.commands import flush
+from django.core.management.sql import emit_post_migrate_signal
 from django.db import connections, router
 
 from ...capture import forget_known_consumers
-from ...models import EventEntry
+from ...models import Epoch, EventEntry
 from ...store.door import open_door
 
 
@@ -22,13 +23,17 @@ class Command(flush.Command):
             super().handle(**options)
             return
         with open_door(alias):
-            super().handle(**options)
-            if connection.vendor == "sqlite":
-                with (
-                    connection.cursor() as cursor
-                ):  # an empty log begins at position 1 again, as on the other databases
+            super().handle(**{**options, "inhibit_post_migrate": True})
+            emptied = not Epoch.objects.using(alias).exists()  # or the question was answered with no
+            if emptied and connection.vendor == "sqlite":
+                with connection.cursor() as cursor:
+                    # An empty log begins at position 1 again, as on the other databases.
                     cursor.execute("DELETE FROM sqlite_sequence WHERE name = 'eventstore_position'")
+        if not emptied:
+            return
         forget_known_consumers()
+        if not options.get("inhibit_post_migrate", False):  # not before: receivers look at where the log ends
+            emit_post_migrate_signal(options["verbosity"], options["interactive"], alias)
 
 
 def _has_log(alias: str) -> bool:

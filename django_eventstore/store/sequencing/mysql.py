@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.db import OperationalError
+from django.db import OperationalError, transaction
 from django.db.backends.utils import CursorWrapper
 
 from .base import Pass, Sequencer
@@ -23,8 +23,9 @@ READ_ONLY = -1
 #    nearly every other way to write it waits for writers or makes them wait.
 #  * InnoDB shows a commit to others before its log is flushed. A reader that saw a position then and told it on would, after
 #    a crash, find it given to another event. Readers therefore stop at the shown mark, which moves only after the COMMIT
-#    has returned (with innodb_flush_log_at_trx_commit=1). A run that died between the two is finished by the next: its
-#    barrier update makes that COMMIT wait for the log as well.
+#    has been answered (with innodb_flush_log_at_trx_commit=1). That is a statement of its own: inside the block COMMIT
+#    returns before the flush when another session is writing the log, and only the answer to the client waits for it.
+#    A run that died between the two is finished by the next: its barrier update makes that COMMIT wait for the log as well.
 #  * The head row is the lock; who waits for it longer than a second gets error 1205. The same bound holds for the shown row,
 #    which a reader at SERIALIZABLE locks until its transaction ends.
 #  * A type seen for the first time gets id 0 in the insert and its own afterwards: a second statement that looked for
@@ -35,7 +36,7 @@ main: BEGIN
     DECLARE v_head, v_shown, v_count BIGINT DEFAULT NULL;
     DECLARE EXIT HANDLER FOR SQLEXCEPTION BEGIN ROLLBACK; RESIGNAL; END;
     IF @@global.read_only OR @@session.tx_read_only THEN
-        SELECT -1;
+        SELECT -1, 0, FALSE;
         LEAVE main;
     END IF;
     IF @@in_transaction THEN
@@ -80,13 +81,12 @@ main: BEGIN
         END IF;
     END IF;
     COMMIT;
-    IF v_count > 0 OR v_shown < v_head THEN
-        UPDATE eventstore_shown SET position = v_head WHERE id = 1 AND position < v_head;
-    END IF;
-    SELECT v_count;
+    SELECT v_count, v_head, v_count > 0 OR COALESCE(v_shown < v_head, FALSE);
 END;
 END
 """
+
+SHOW = "UPDATE eventstore_shown SET position = %s WHERE id = 1 AND position < %s"
 
 
 def _errno(error: OperationalError) -> int | None:
@@ -94,7 +94,7 @@ def _errno(error: OperationalError) -> int | None:
 
 
 class MariaDBSequencer(Sequencer):
-    """One compound statement in autocommit."""
+    """One compound statement in autocommit, and one more to show what it did."""
 
     head_sql = "SELECT COALESCE(MAX(position), 0) FROM eventstore_shown"
 
@@ -103,7 +103,9 @@ class MariaDBSequencer(Sequencer):
         with self.connection.cursor() as cursor:
             try:
                 cursor.execute(SEQUENCE.format(max_entries=int(limit)))
-                numbered = self._only_row(cursor)
+                numbered, head, unshown = self._only_row(cursor)
+                if unshown:
+                    cursor.execute(SHOW, [head, head])
             except OperationalError as error:
                 if _errno(error) == LOCK_WAIT_TIMEOUT:
                     return Pass(reached=False)
@@ -112,14 +114,16 @@ class MariaDBSequencer(Sequencer):
             return Pass(reached=False, refused=True)
         return Pass(reached=numbered < limit, numbered=numbered, more=numbered >= limit)
 
-    def _only_row(self, cursor: CursorWrapper) -> int:
-        numbered = int(cursor.fetchone()[0])
+    def _only_row(self, cursor: CursorWrapper) -> tuple[int, int, bool]:
+        numbered, head, unshown = cursor.fetchone()
         while cursor.nextset():  # the block's own end marker; left unread, the next statement would fail
             pass
-        return numbered
+        return int(numbered), int(head), bool(unshown)
 
     def rebase(self) -> Pass:
-        with self.connection.cursor() as cursor:
+        # Under the sequencer's lock, or a pass that numbers an entry meanwhile would find its row put back.
+        with transaction.atomic(using=self.connection.alias), self.connection.cursor() as cursor:
+            cursor.execute("SELECT head FROM eventstore_head WHERE id = 1 FOR UPDATE")
             cursor.execute(
                 "INSERT IGNORE INTO eventstore_pending (entry_id) SELECT e.id FROM eventstore_entry e "
                 "LEFT JOIN eventstore_position p ON p.entry_id = e.id WHERE p.position IS NULL"

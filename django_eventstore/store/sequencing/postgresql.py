@@ -90,11 +90,18 @@ class PostgreSQLSequencer(Sequencer):
 
     def unsequenced(self, *, limit: int) -> int:
         with self.connection.cursor() as cursor:
-            # What the log lacks is among the transactions that had not ended at the last tick, and those begun since.
+            # What a pass would look at: transactions that were running at the last tick, and those begun since. Asked for
+            # first, because the plan needs the numbers.
             cursor.execute(
-                "SELECT count(*) FROM (SELECT 1 FROM eventstore_entry e WHERE e.xid >= coalesce("
-                "(SELECT pg_snapshot_xmin(snapshot::pg_snapshot) FROM eventstore_tick ORDER BY id DESC LIMIT 1), '0'::xid8) "
+                "SELECT pg_snapshot_xmax(s.snapshot::pg_snapshot)::text, "
+                "ARRAY(SELECT pg_snapshot_xip(s.snapshot::pg_snapshot)::text) "
+                "FROM (SELECT snapshot FROM eventstore_tick ORDER BY id DESC LIMIT 1) s"
+            )
+            begun_since, running_then = cursor.fetchone() or ("0", [])
+            cursor.execute(
+                "SELECT count(*) FROM (SELECT 1 FROM eventstore_entry e "
+                "WHERE (e.xid >= %s::xid8 OR e.xid = ANY (%s::xid8[])) "
                 "AND NOT EXISTS (SELECT FROM eventstore_position p WHERE p.entry_id = e.id) LIMIT %s) q",
-                [limit],
+                [begun_since, running_then, limit],
             )
             return int(cursor.fetchone()[0])

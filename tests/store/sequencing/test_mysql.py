@@ -138,7 +138,12 @@ def test_a_read_only_session_reads_and_does_not_sequence(second: str) -> None:
 
 def test_writers_do_not_wait_for_a_pass_nor_a_pass_for_writers(connect: Connect) -> None:
     """With an uncommitted entry before, between and behind those that are taken, at the server's default isolation."""
-    writers = [connect(f"w{n}", options={"isolation_level": "repeatable read", "init_command": "SET innodb_lock_wait_timeout=1"}) for n in range(3)]
+    writers = [
+        connect(
+            f"w{n}", options={"isolation_level": "repeatable read", "init_command": "SET innodb_lock_wait_timeout=1"}
+        )
+        for n in range(3)
+    ]
     for number, alias in enumerate(writers):
         connections[alias].set_autocommit(False)
         save(number, using=alias)
@@ -156,7 +161,9 @@ def test_writers_do_not_wait_for_a_pass_nor_a_pass_for_writers(connect: Connect)
     assert 0 == Pending.objects.count()
 
 
-def test_a_killed_server_keeps_what_it_showed(mariadb_server: MariaDBFactory, register_database: RegisterDatabase) -> None:
+def test_a_killed_server_keeps_what_it_showed(
+    mariadb_server: MariaDBFactory, register_database: RegisterDatabase
+) -> None:
     server = mariadb_server()
     server.create_database("shop")
     alias = register_database(server.django_settings("shop"))
