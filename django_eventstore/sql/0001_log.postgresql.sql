@@ -173,8 +173,10 @@ BEGIN
                 WHERE i.xid > r.lo AND i.xid < r.hi AND i.id > after_id AND i.id <= upto_id OFFSET 0
             ) e
             UNION ALL
-            SELECT e.id, e.type, e.stream FROM eventstore_entry e
-            WHERE e.xid = ANY (ended) AND e.id > after_id AND e.id <= upto_id
+            SELECT e.id, e.type, e.stream FROM unnest(ended) x(xid) CROSS JOIN LATERAL (
+                SELECT i.id, i.type, i.stream FROM eventstore_entry i
+                WHERE i.xid = x.xid AND i.id > after_id AND i.id <= upto_id OFFSET 0
+            ) e
         ) q WHERE NOT EXISTS (SELECT FROM eventstore_position p WHERE p.entry_id = q.id)
     ), added AS (
         INSERT INTO eventstore_type (name)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import datetime
+from functools import lru_cache
+from typing import Any, NoReturn
+from uuid import UUID
 
 from django.db import connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -32,13 +35,18 @@ FIELDS = (
 COLUMNS = ", ".join(FIELDS)
 ROW = f"({', '.join(['%s'] * len(FIELDS))})"
 INSERT = f"INSERT INTO eventstore_entry ({COLUMNS}) VALUES "
-# A plain event on a versioned stream is found in the same round trip, after the insert, which the raised error undoes.
-# Elsewhere it is asked before: on MariaDB a subquery inside an INSERT takes locks, which a plain SELECT does not, and SQLite
-# sees nothing of a subquery's outer row there.
+# A plain event on a versioned stream is found in the same round trip, and the raised error undoes the insert.
 RETURNING_MIXED = (
     "RETURNING id, stream_version IS NULL AND stream <> '' AND EXISTS "
     "(SELECT 1 FROM eventstore_stream_version v WHERE v.stream = eventstore_entry.stream)"
 )
+IS_VERSIONED = "SELECT EXISTS (SELECT 1 FROM eventstore_stream_version WHERE stream = %s)"
+INSERT_ONE = {
+    # SQLite sees nothing of the outer row in a subquery of RETURNING, so the stream is given once more.
+    "sqlite": f"{INSERT}{ROW} RETURNING ({IS_VERSIONED}), id",
+    # On MariaDB a subquery inside an INSERT takes locks, which a SELECT of its own does not: two statements in one packet.
+    "mysql": f"{IS_VERSIONED}; {INSERT}{ROW} RETURNING id",
+}
 COPY = f"COPY eventstore_entry ({COLUMNS}) FROM STDIN (FORMAT BINARY)"
 COPY_TYPES = (
     *("uuid", "varchar", "int4", "varchar", "text", "varchar", "int8", "text", "timestamptz"),
@@ -61,7 +69,9 @@ def append(entries: Sequence[EventEntry], *, using: str) -> None:
     if connection.vendor == "postgresql" and len(entries) >= COPY_FROM and _has_copy(connection):
         _refuse_mixed(entries, using)
         _copy(entries, connection)
-    elif connection.vendor == "sqlite" and len(entries) > 1:
+    elif connection.vendor in INSERT_ONE and len(entries) == 1:
+        _insert_one(entries[0], connection)
+    elif connection.vendor == "sqlite":
         _refuse_mixed(entries, using)
         _execute_many(entries, connection)
     else:
@@ -81,28 +91,33 @@ def _refuse_mixed(entries: Sequence[EventEntry], using: str) -> None:
         raise MixedStreamError(stream=mixed, versioned=True)
 
 
-def _values(entry: EventEntry, connection: BaseDatabaseWrapper) -> list[Any]:
-    values = [
-        entry.event_id,
-        entry.type,
-        entry.version,
-        entry.content_type,
-        entry.payload,
-        entry.stream,
-        entry.stream_version,
-        entry.metadata,
-        entry.timestamp,
-        entry.correlation_id,
-        entry.causation_id,
-        entry.subject,
-    ]
+def _rows(entries: Sequence[EventEntry], connection: BaseDatabaseWrapper) -> Iterator[list[Any]]:
+    """The values of each entry in the order of FIELDS, as the driver wants them."""
+    event_id: Callable[[UUID], Any] = lambda value: value  # noqa: E731
+    timestamp: Callable[[datetime], Any] = lambda value: value  # noqa: E731
     if connection.vendor != "postgresql":
-        if connection.vendor == "mysql" and connection.features.has_native_uuid_field:
-            values[0] = str(entry.event_id)
-        else:
-            values[0] = entry.event_id.hex
-        values[8] = connection.ops.adapt_datetimefield_value(entry.timestamp)
-    return values
+        native = connection.vendor == "mysql" and connection.features.has_native_uuid_field
+        event_id = str if native else _hex
+        timestamp = lru_cache(maxsize=1)(connection.ops.adapt_datetimefield_value)  # one moment for all of a call
+    for entry in entries:
+        yield [
+            event_id(entry.event_id),
+            entry.type,
+            entry.version,
+            entry.content_type,
+            entry.payload,
+            entry.stream,
+            entry.stream_version,
+            entry.metadata,
+            timestamp(entry.timestamp),
+            entry.correlation_id,
+            entry.causation_id,
+            entry.subject,
+        ]
+
+
+def _hex(value: UUID) -> str:
+    return value.hex
 
 
 def _chunks(entries: Sequence[EventEntry]) -> Iterator[Sequence[EventEntry]]:
@@ -116,16 +131,38 @@ def _chunks(entries: Sequence[EventEntry]) -> Iterator[Sequence[EventEntry]]:
         yield entries[start:]
 
 
+def _insert_one(entry: EventEntry, connection: BaseDatabaseWrapper) -> None:
+    (row,) = _rows([entry], connection)
+    with connection.cursor() as cursor:
+        if connection.vendor == "mysql":
+            cursor.execute(INSERT_ONE["mysql"], [entry.stream, *row])
+            (versioned,) = cursor.fetchone()
+            cursor.nextset()  # an error of the insert is raised here
+            (entry.id,) = cursor.fetchone()
+            while cursor.nextset():
+                pass
+        else:
+            cursor.execute(INSERT_ONE["sqlite"], [*row, entry.stream])
+            versioned, entry.id = cursor.fetchone()
+    if versioned and entry.stream_version is None and entry.stream:
+        _refuse(entry.stream, connection)
+
+
+def _refuse(stream: str, connection: BaseDatabaseWrapper) -> NoReturn:
+    """The entry is in already: the transaction can only be rolled back."""
+    transaction.set_rollback(True, using=connection.alias)
+    raise MixedStreamError(stream=stream, versioned=True)
+
+
 def _insert(entries: Sequence[EventEntry], connection: BaseDatabaseWrapper) -> None:
-    parameters = [value for entry in entries for value in _values(entry, connection)]
+    parameters = [value for row in _rows(entries, connection) for value in row]
     returning = RETURNING_MIXED if connection.vendor == "postgresql" else "RETURNING id, 0"
     with connection.cursor() as cursor:
         cursor.execute(INSERT + f"{', '.join([ROW] * len(entries))} {returning}", parameters)
         rows = cursor.fetchall()
     for entry, (id_, mixed) in zip(entries, rows, strict=True):
         if mixed:
-            transaction.set_rollback(True, using=connection.alias)
-            raise MixedStreamError(stream=entry.stream, versioned=True)
+            _refuse(entry.stream, connection)
         entry.id = id_
 
 
@@ -138,14 +175,14 @@ def _copy(entries: Sequence[EventEntry], connection: BaseDatabaseWrapper) -> Non
     with connection.cursor() as cursor:
         with cursor.copy(COPY) as copy:
             copy.set_types(COPY_TYPES)
-            for entry in entries:
-                copy.write_row(_values(entry, connection))
+            for row in _rows(entries, connection):
+                copy.write_row(row)
         _set_ids(entries, cursor, "SELECT id FROM eventstore_entry WHERE xid = pg_current_xact_id()")
 
 
 def _execute_many(entries: Sequence[EventEntry], connection: BaseDatabaseWrapper) -> None:
     with connection.cursor() as cursor:
-        cursor.executemany(INSERT + ROW, [_values(entry, connection) for entry in entries])
+        cursor.executemany(INSERT + ROW, _rows(entries, connection))
         _set_ids(entries, cursor, "SELECT id FROM eventstore_entry")
 
 

@@ -14,7 +14,7 @@ from django_eventstore import handles, record
 from django_eventstore.forwarding import celery
 from django_eventstore.forwarding.celery import FORWARD_TASK, WakeUp, beat_heart, forward, wake_up
 from django_eventstore.models import Heartbeat
-from django_eventstore.signals import events_committed, send
+from django_eventstore.signals import events_committed
 from tests.delivery import COUNTED, Clock, record_numbers, refunds
 from tests.shop.models import Refund
 
@@ -291,7 +291,7 @@ def test_a_broker_that_is_down_keeps_no_event_back(monkeypatch):
 def test_a_declaration_that_is_wrong_does_not_reach_whoever_committed(caplog):
     handles("a.A", name="one", consumer="shared")(lambda event: None)
     handles("a.A", name="two", consumer="shared", transaction="batch")(lambda event: None)
-    send(events_committed, sender=object, using="default")
+    wake_up(using="default")
     assert "share the consumer" in caplog.text
 
 

@@ -10,7 +10,7 @@ from django.test.utils import CaptureQueriesContext
 
 from django_eventstore import Batch, EventEntry, EventForwarder, EventStore, Outcome, handles, record
 from django_eventstore.consumers import acquire, declared_consumer
-from django_eventstore.exceptions import EventDecodingError
+from django_eventstore.exceptions import EventDecodingError, LeaseLost
 from django_eventstore.forwarding import make_sender
 from django_eventstore.models import ConsumerOffset, ConsumerState
 from django_eventstore.senders import HandlerSender
@@ -337,10 +337,8 @@ def test_an_event_whose_lease_was_lost_meanwhile_leaves_nothing(scope, elsewhere
     assert not ConsumerState.objects.exists()
 
 
-def test_a_lease_that_is_over_by_its_own_clock_begins_no_further_event():
-    seen = []
-    declare(lambda event: seen.append(event["n"]))
-    record_numbers(1, 2, 3)
+def send_all(*, advance=lambda position: None, still_held=lambda: True):
+    """Send the whole log as one batch."""
     page = EventStore().get()
     batch = Batch(
         consumer="numbers",
@@ -348,11 +346,34 @@ def test_a_lease_that_is_over_by_its_own_clock_begins_no_further_event():
         log=page.log,
         epoch=page.epoch,
         using="default",
-        advance=lambda position: None,
-        still_held=lambda: len(seen) < 2,
+        advance=advance,
+        still_held=still_held,
     )
-    assert Outcome(done=2) == make_sender(declared_consumer("numbers")).send(batch)
+    return make_sender(declared_consumer("numbers")).send(batch)
+
+
+def test_a_lease_that_is_over_by_its_own_clock_begins_no_further_event():
+    seen = []
+    declare(lambda event: seen.append(event["n"]))
+    record_numbers(1, 2, 3)
+    assert Outcome(done=2) == send_all(still_held=lambda: len(seen) < 2)
     assert [1, 2] == seen
+
+
+@BOTH
+@pytest.mark.parametrize("error", [LeaseLost(consumer="numbers", token=1), KeyboardInterrupt()])
+def test_what_stops_the_saving_of_the_offset_takes_the_effects_with_it(scope, error):
+    declare(refund, scope=scope)
+    record_numbers(1, 2)
+
+    def advance(position):
+        assert connection.in_atomic_block
+        Refund.objects.create(order_id=-position)  # as the progress row is
+        raise error
+
+    with pytest.raises(type(error)):
+        send_all(advance=advance)
+    assert [] == refunds()
 
 
 @BOTH

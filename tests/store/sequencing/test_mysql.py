@@ -7,8 +7,9 @@ import time
 import pytest
 from django.db import connections, transaction
 
-from django_eventstore import EventStore
+from django_eventstore import EventEntry, EventStore
 from django_eventstore.models import Head, Pending, Shown
+from django_eventstore.store.door import open_door
 from django_eventstore.store.sequencing import sequencer
 from tests.conftest import MariaDBFactory, RegisterDatabase
 from tests.store.conftest import Connect, Elsewhere
@@ -178,3 +179,31 @@ def test_a_killed_server_keeps_what_it_showed(
     assert before == placed(alias)
     assert [1, 2, 3] == log_numbers(alias)
     assert before == placed(alias)[:2]
+
+
+def test_entries_removed_before_they_were_sequenced_hold_nothing_up() -> None:
+    save(*range(5))
+    with open_door("default"):
+        execute("DELETE FROM eventstore_entry WHERE id < %s", [EventEntry.objects.latest("id").id])
+    save(7)
+
+    done = sequencer("default").run(max_entries=3)
+
+    assert (2, True) == (done.numbered, done.reached)
+    assert (2, 2, 0) == _marks()
+
+
+@pytest.mark.parametrize("level", ["read committed", "repeatable read"])
+def test_an_open_removal_of_old_entries_makes_no_writer_and_no_pass_wait(connect: Connect, level: str) -> None:
+    remover = connect("remover", options={"isolation_level": level})
+    save(*range(5))
+    log_numbers()
+    with open_door(remover):
+        for position, entry_id in placed()[:3]:
+            execute("DELETE FROM eventstore_position WHERE position = %s", [position], using=remover)
+            execute("DELETE FROM eventstore_entry WHERE id = %s", [entry_id], using=remover)
+        execute("SET innodb_lock_wait_timeout = 1")
+        save(5)
+        assert [0, 1, 2, 3, 4, 5] == log_numbers()
+
+    assert [3, 4, 5] == numbers(EventStore().get())
