@@ -142,7 +142,7 @@ def retry_now(consumer: str = "numbers") -> None:
 
 def writes(captured: CaptureQueriesContext) -> list[str]:
     """The captured statements that write; the sequencer's own call writes only when there is something new."""
-    verbs = re.compile(r"\s*(\d+ times: )?(INSERT|UPDATE|DELETE|REPLACE|COPY)\b")
+    verbs = re.compile(r"\s*((\d+|\?) times: )?(INSERT|UPDATE|DELETE|REPLACE|COPY)\b")
     return [query["sql"] for query in captured if verbs.match(query["sql"])]
 
 

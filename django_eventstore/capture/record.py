@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 from weakref import WeakKeyDictionary
@@ -37,7 +37,7 @@ def record(
     event_id: UUID | None = None,
     subject: str | None = None,
     using: str | None = None,
-) -> list[EventEntry]:
+) -> Sequence[EventEntry]:
     """Record events in the caller's transaction: they are in the log if and only if it commits.
 
     ``events``: instances of event classes, or a type name and a mapping: ``record("orders.OrderPlaced", {"order_id": 1})``.
@@ -61,7 +61,7 @@ def record(
     return _record(store, events, stream, expected_version, metadata, event_id, subject)
 
 
-async def arecord(*events: object, **arguments: Any) -> list[EventEntry]:
+async def arecord(*events: object, **arguments: Any) -> Sequence[EventEntry]:
     """See record()."""
     return await sync_to_async(record)(*events, **arguments)
 
@@ -74,13 +74,13 @@ def _record(
     metadata: Mapping[str, object] | None,
     event_id: UUID | None,
     subject: str | None,
-) -> list[EventEntry]:
+) -> Sequence[EventEntry]:
     if event_id is not None and store.recorded(event_id) is not None:
         return store.save(*events, stream=stream, event_id=event_id)
     entries = store.prepare(*events, stream=stream, metadata=metadata, event_id=event_id, subject=subject)
-    for entry in entries:
-        for handler in handler_registry.sync_for(entry.type):
-            call_handler(handler, entry)
+    for number, row in enumerate(entries.rows):
+        for handler in handler_registry.sync_for(row.type):
+            call_handler(handler, entries[number])
     connection = connections[store.using]
     _know_consumers(connection)  # before the insert: on SQLite the entry has its position at once
     stored = store.append(entries, expected_version=expected_version, once=event_id is not None)
@@ -142,11 +142,10 @@ def _wake_after_commit(connection: BaseDatabaseWrapper) -> None:
     wake_up = _wake_ups.get(connection)
     if wake_up is None or wake_up.told:
         wake_up = _wake_ups[connection] = _WakeUp(connection.alias)
-    # In a TestCase nothing leaves the list, and captureOnCommitCallbacks() looks for what was registered since.
-    if connection.run_on_commit and not _in_test(connection):
-        sids, hook = connection.run_on_commit[-1][:2]
-        if hook == wake_up.tell and sids <= set(connection.savepoint_ids):
-            return
+    # A hook that is still in the list leaves it only with a savepoint that is open now, and then with what is recorded now.
+    # In a TestCase nothing else leaves it, and captureOnCommitCallbacks() looks for what was registered since.
+    if connection.run_on_commit and connection.run_on_commit[-1][1] == wake_up.tell and not _in_test(connection):
+        return
     transaction.on_commit(wake_up.tell, using=connection.alias, robust=True)
 
 

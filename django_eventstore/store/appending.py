@@ -2,38 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import datetime
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any, NoReturn
-from uuid import UUID
 
 from django.db import connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.utils import CursorWrapper
 
 from ..exceptions import EventStoreError, MixedStreamError
-from ..models import EventEntry
+from .new_entries import NewEntries, Row
 from .streams import is_versioned
 
 __all__ = ["append"]
 
-FIELDS = (
-    "event_id",
-    "type",
-    "version",
-    "content_type",
-    "payload",
-    "stream",
-    "stream_version",
-    "metadata",
-    "timestamp",
-    "correlation_id",
-    "causation_id",
-    "subject",
-)
-COLUMNS = ", ".join(FIELDS)
-ROW = f"({', '.join(['%s'] * len(FIELDS))})"
+COLUMNS = ", ".join(Row._fields)
+ROW = f"({', '.join(['%s'] * len(Row._fields))})"
 INSERT = f"INSERT INTO eventstore_entry ({COLUMNS}) VALUES "
 # A plain event on a versioned stream is found in the same round trip, and the raised error undoes the insert.
 RETURNING_MIXED = (
@@ -59,93 +43,74 @@ CHUNK = 500
 CHUNK_CHARACTERS = 1_000_000
 
 
-def append(entries: Sequence[EventEntry], *, using: str) -> None:
-    """Insert new entries in their order and set their ids; the caller's transaction is open.
+def append(entries: NewEntries, *, using: str) -> None:
+    """Insert new entries in their order and tell them their ids; the caller's transaction is open.
 
     Raises MixedStreamError when a plain event names a stream that holds versioned ones; the transaction can then only be
     rolled back.
     """
-    connection = connections[using]
-    if connection.vendor == "postgresql" and len(entries) >= COPY_FROM and _has_copy(connection):
-        _refuse_mixed(entries, using)
-        _copy(entries, connection)
-    elif connection.vendor in INSERT_ONE and len(entries) == 1:
-        _insert_one(entries[0], connection)
+    connection, rows = connections[using], entries.rows
+    if len(rows) == 1 and connection.vendor in INSERT_ONE:
+        ids: Sequence[int] = [_insert_one(rows[0], connection)]
+    elif connection.vendor == "postgresql" and len(rows) >= COPY_FROM and _has_copy(connection):
+        _refuse_mixed(rows, using)
+        ids = _copy(rows, connection)
     elif connection.vendor == "sqlite":
-        _refuse_mixed(entries, using)
-        _execute_many(entries, connection)
+        _refuse_mixed(rows, using)
+        ids = _execute_many(rows, connection)
     else:
         if connection.vendor != "postgresql":
-            _refuse_mixed(entries, using)
-        for chunk in _chunks(entries):
-            _insert(chunk, connection)
-    for entry in entries:
-        entry._state.adding = False
-        entry._state.db = using
+            _refuse_mixed(rows, using)
+        ids = [id_ for chunk in _chunks(rows) for id_ in _insert(chunk, connection)]
+    entries.stored(ids=ids, using=using)
 
 
-def _refuse_mixed(entries: Sequence[EventEntry], using: str) -> None:
-    plain = {entry.stream for entry in entries if entry.stream and entry.stream_version is None}
+def _refuse_mixed(rows: Sequence[Row], using: str) -> None:
+    plain = {row.stream for row in rows if row.stream and row.stream_version is None}
     mixed = is_versioned(plain, using) if plain else None
     if mixed is not None:
         raise MixedStreamError(stream=mixed, versioned=True)
 
 
-def _rows(entries: Sequence[EventEntry], connection: BaseDatabaseWrapper) -> Iterator[list[Any]]:
-    """The values of each entry in the order of FIELDS, as the driver wants them."""
-    event_id: Callable[[UUID], Any] = lambda value: value  # noqa: E731
-    timestamp: Callable[[datetime], Any] = lambda value: value  # noqa: E731
-    if connection.vendor != "postgresql":
-        native = connection.vendor == "mysql" and connection.features.has_native_uuid_field
-        event_id = str if native else _hex
-        timestamp = lru_cache(maxsize=1)(connection.ops.adapt_datetimefield_value)  # one moment for all of a call
-    for entry in entries:
-        yield [
-            event_id(entry.event_id),
-            entry.type,
-            entry.version,
-            entry.content_type,
-            entry.payload,
-            entry.stream,
-            entry.stream_version,
-            entry.metadata,
-            timestamp(entry.timestamp),
-            entry.correlation_id,
-            entry.causation_id,
-            entry.subject,
-        ]
+def _adapted(rows: Sequence[Row], connection: BaseDatabaseWrapper) -> Iterable[Sequence[Any]]:
+    """The rows as the driver wants them."""
+    if connection.vendor == "postgresql":
+        return rows
+    native = connection.vendor == "mysql" and connection.features.has_native_uuid_field
+    timestamp = lru_cache(maxsize=1)(connection.ops.adapt_datetimefield_value)  # one moment for all of a call
+    return (
+        (str(row.event_id) if native else row.event_id.hex, *row[1:8], timestamp(row.timestamp), *row[9:])
+        for row in rows
+    )
 
 
-def _hex(value: UUID) -> str:
-    return value.hex
-
-
-def _chunks(entries: Sequence[EventEntry]) -> Iterator[Sequence[EventEntry]]:
+def _chunks(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
     start, size = 0, 0
-    for end, entry in enumerate(entries):
-        size += len(entry.payload) + len(entry.metadata)
+    for end, row in enumerate(rows):
+        size += len(row.payload) + len(row.metadata)
         if end > start and (end - start == CHUNK or size > CHUNK_CHARACTERS):
-            yield entries[start:end]
-            start, size = end, len(entry.payload) + len(entry.metadata)
-    if start < len(entries):
-        yield entries[start:]
+            yield rows[start:end]
+            start, size = end, len(row.payload) + len(row.metadata)
+    if start < len(rows):
+        yield rows[start:]
 
 
-def _insert_one(entry: EventEntry, connection: BaseDatabaseWrapper) -> None:
-    (row,) = _rows([entry], connection)
+def _insert_one(row: Row, connection: BaseDatabaseWrapper) -> int:
+    (values,) = _adapted([row], connection)
     with connection.cursor() as cursor:
         if connection.vendor == "mysql":
-            cursor.execute(INSERT_ONE["mysql"], [entry.stream, *row])
+            cursor.execute(INSERT_ONE["mysql"], [row.stream, *values])
             (versioned,) = cursor.fetchone()
             cursor.nextset()  # an error of the insert is raised here
-            (entry.id,) = cursor.fetchone()
+            (id_,) = cursor.fetchone()
             while cursor.nextset():
                 pass
         else:
-            cursor.execute(INSERT_ONE["sqlite"], [*row, entry.stream])
-            versioned, entry.id = cursor.fetchone()
-    if versioned and entry.stream_version is None and entry.stream:
-        _refuse(entry.stream, connection)
+            cursor.execute(INSERT_ONE["sqlite"], [*values, row.stream])
+            versioned, id_ = cursor.fetchone()
+    if versioned and row.stream_version is None and row.stream:
+        _refuse(row.stream, connection)
+    return int(id_)
 
 
 def _refuse(stream: str, connection: BaseDatabaseWrapper) -> NoReturn:
@@ -154,16 +119,16 @@ def _refuse(stream: str, connection: BaseDatabaseWrapper) -> NoReturn:
     raise MixedStreamError(stream=stream, versioned=True)
 
 
-def _insert(entries: Sequence[EventEntry], connection: BaseDatabaseWrapper) -> None:
-    parameters = [value for row in _rows(entries, connection) for value in row]
+def _insert(rows: Sequence[Row], connection: BaseDatabaseWrapper) -> list[int]:
+    parameters = [value for values in _adapted(rows, connection) for value in values]
     returning = RETURNING_MIXED if connection.vendor == "postgresql" else "RETURNING id, 0"
     with connection.cursor() as cursor:
-        cursor.execute(INSERT + f"{', '.join([ROW] * len(entries))} {returning}", parameters)
-        rows = cursor.fetchall()
-    for entry, (id_, mixed) in zip(entries, rows, strict=True):
+        cursor.execute(INSERT + f"{', '.join([ROW] * len(rows))} {returning}", parameters)
+        returned = cursor.fetchall()
+    for row, (_, mixed) in zip(rows, returned, strict=True):
         if mixed:
-            _refuse(entry.stream, connection)
-        entry.id = id_
+            _refuse(row.stream, connection)
+    return [id_ for id_, _ in returned]
 
 
 def _has_copy(connection: BaseDatabaseWrapper) -> bool:
@@ -171,31 +136,29 @@ def _has_copy(connection: BaseDatabaseWrapper) -> bool:
     return hasattr(connection.connection, "pgconn")  # psycopg 3
 
 
-def _copy(entries: Sequence[EventEntry], connection: BaseDatabaseWrapper) -> None:
+def _copy(rows: Sequence[Row], connection: BaseDatabaseWrapper) -> Sequence[int]:
     with connection.cursor() as cursor:
         with cursor.copy(COPY) as copy:
             copy.set_types(COPY_TYPES)
-            for row in _rows(entries, connection):
+            for row in rows:
                 copy.write_row(row)
-        _set_ids(entries, cursor, "SELECT id FROM eventstore_entry WHERE xid = pg_current_xact_id()")
+        return _new_ids(len(rows), cursor, "SELECT id FROM eventstore_entry WHERE xid = pg_current_xact_id()")
 
 
-def _execute_many(entries: Sequence[EventEntry], connection: BaseDatabaseWrapper) -> None:
+def _execute_many(rows: Sequence[Row], connection: BaseDatabaseWrapper) -> Sequence[int]:
     with connection.cursor() as cursor:
-        cursor.executemany(INSERT + ROW, _rows(entries, connection))
-        _set_ids(entries, cursor, "SELECT id FROM eventstore_entry")
+        cursor.executemany(INSERT + ROW, _adapted(rows, connection))
+        return _new_ids(len(rows), cursor, "SELECT id FROM eventstore_entry")
 
 
-def _set_ids(entries: Sequence[EventEntry], cursor: CursorWrapper, own: str) -> None:
+def _new_ids(count: int, cursor: CursorWrapper, own: str) -> Sequence[int]:
     """The ids of the rows just written: the newest of this transaction, which nothing else of it can come between."""
-    newest = f"{own} ORDER BY id DESC LIMIT {len(entries)}"
+    newest = f"{own} ORDER BY id DESC LIMIT {count}"
     cursor.execute(f"SELECT min(id), max(id), count(*) FROM ({newest}) q")
-    first, last, count = cursor.fetchone()
-    if count != len(entries):
-        raise EventStoreError(f"{len(entries)} entries were written and {count} found: is a trigger removing them?")
-    ids: Iterable[int] = range(first, last + 1)
-    if last - first + 1 != count:  # other writers drew ids in between
-        cursor.execute(newest)
-        ids = reversed([id_ for (id_,) in cursor.fetchall()])
-    for entry, id_ in zip(entries, ids, strict=True):
-        entry.id = id_
+    first, last, found = cursor.fetchone()
+    if found != count:
+        raise EventStoreError(f"{count} entries were written and {found} found: is a trigger removing them?")
+    if last - first + 1 == count:
+        return range(first, last + 1)
+    cursor.execute(newest)  # other writers drew ids in between
+    return [id_ for (id_,) in reversed(cursor.fetchall())]

@@ -19,6 +19,7 @@ from ..models.entries import MAX_STREAM, MAX_SUBJECT
 from .appending import append
 from .epoch import log_state
 from .event_ids import uuid7
+from .new_entries import NewEntries, Row
 from .reading import read, type_ids
 from .sequencing import sequence
 from .streams import claim_versions, stream_name
@@ -64,7 +65,7 @@ class EventStore:
         metadata: Mapping[str, object] | None = None,
         event_id: UUID | None = None,
         subject: str | None = None,
-    ) -> list[EventEntry]:
+    ) -> Sequence[EventEntry]:
         """Append events and return their entries, which have no position yet.
 
         record() does this and more: it runs handlers with ``mode="sync"`` and wakes the consumers. The arguments and the
@@ -76,7 +77,7 @@ class EventStore:
         entries = self.prepare(*events, stream=stream, metadata=metadata, event_id=event_id, subject=subject)
         return self.append(entries, expected_version=expected_version, once=event_id is not None)
 
-    async def asave(self, *events: object, **arguments: Any) -> list[EventEntry]:
+    async def asave(self, *events: object, **arguments: Any) -> Sequence[EventEntry]:
         """See save()."""
         return await sync_to_async(self.save)(*events, **arguments)
 
@@ -133,7 +134,7 @@ class EventStore:
         metadata: Mapping[str, object] | None = None,
         event_id: UUID | None = None,
         subject: str | None = None,
-    ) -> list[EventEntry]:
+    ) -> NewEntries:
         """Entries for the events, checked and not stored yet."""
         pairs = _events_with_types(events)
         if event_id is not None and len(pairs) != 1:
@@ -146,43 +147,43 @@ class EventStore:
         _require_text(name, field="stream", most=MAX_STREAM, type=first)
         if subject is not None:
             _require_text(subject, field="subject", most=MAX_SUBJECT, type=first)
-        return [
-            # By position, in the order of the fields: three times faster than by name.
-            EventEntry(
-                None,
-                event_id or uuid7(),
-                type_,
-                version,
-                "application/json",
-                (
-                    encode_mapping(type_, cast(Mapping[str, object], body), max_bytes=largest)
-                    if plain
-                    else encode(body, max_bytes=largest)
-                ),
-                name,
-                None,
-                meta,
-                now,
-                None,
-                None,
-                subject,
-            )
-            for type_, version, body, plain in pairs
-        ]
+        return NewEntries(
+            [
+                Row(
+                    event_id or uuid7(),
+                    type_,
+                    version,
+                    "application/json",
+                    (
+                        encode_mapping(type_, cast(Mapping[str, object], body), max_bytes=largest)
+                        if plain
+                        else encode(body, max_bytes=largest)
+                    ),
+                    name,
+                    None,
+                    meta,
+                    now,
+                    None,
+                    None,
+                    subject,
+                )
+                for type_, version, body, plain in pairs
+            ]
+        )
 
     def append(
-        self, entries: list[EventEntry], *, expected_version: int | None = None, once: bool = False
-    ) -> list[EventEntry]:
+        self, entries: NewEntries, *, expected_version: int | None = None, once: bool = False
+    ) -> Sequence[EventEntry]:
         """Insert prepared entries. ``once``: their ids were supplied by the caller and may be known already."""
         if not connections[self.using].in_atomic_block:
             with transaction.atomic(using=self.using):
                 return self.append(entries, expected_version=expected_version, once=once)
         if expected_version is not None:
             _require_integer("expected_version", expected_version, 0, LARGEST - len(entries))
-            if not entries[0].stream:
+            if not entries.rows[0].stream:
                 raise ValueError("expected_version is the version of a stream: name the stream.")
         if once:
-            return [self._append_once(entries[0], expected_version)]
+            return [self._append_once(entries, expected_version)]
         self._insert(entries, expected_version)
         return entries
 
@@ -192,27 +193,28 @@ class EventStore:
         entry: EventEntry | None = EventEntry.objects.using(self.using).filter(id__in=found).first()
         return entry
 
-    def _insert(self, entries: list[EventEntry], expected_version: int | None) -> None:
+    def _insert(self, entries: NewEntries, expected_version: int | None) -> None:
         if expected_version is not None:
-            claim_versions(stream=entries[0].stream, expected=expected_version, count=len(entries), using=self.using)
-            for number, entry in enumerate(entries, expected_version + 1):
-                entry.stream_version = number
+            stream = entries.rows[0].stream
+            claim_versions(stream=stream, expected=expected_version, count=len(entries), using=self.using)
+            entries.number_versions(expected_version + 1)
         append(entries, using=self.using)
 
-    def _append_once(self, entry: EventEntry, expected_version: int | None) -> EventEntry:
+    def _append_once(self, entries: NewEntries, expected_version: int | None) -> EventEntry:
+        new = entries.rows[0]
         try:
             # The savepoint takes the entry back when somebody else recorded the same id meanwhile.
             with transaction.atomic(using=self.using):
-                self._insert([entry], expected_version)
-                EventKey.objects.using(self.using).create(event_id=entry.event_id, entry_id=entry.id)
+                self._insert(entries, expected_version)
+                EventKey.objects.using(self.using).create(event_id=new.event_id, entry_id=entries[0].id)
         except (ConcurrencyError, IntegrityError):
-            known = self.recorded(entry.event_id)
+            known = self.recorded(new.event_id)
             if known is None:
                 raise
-            if (known.type, known.stream) != (entry.type, entry.stream):
+            if (known.type, known.stream) != (new.type, new.stream):
                 raise EventIdConflict(event_id=known.event_id, type=known.type, stream=known.stream) from None
             return known
-        return entry
+        return entries[0]
 
     def _require_same(self, known: EventEntry, events: tuple[object, ...], stream: models.Model | str | None) -> None:
         pairs = _events_with_types(events)

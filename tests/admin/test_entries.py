@@ -17,6 +17,7 @@ from django_eventstore import EventEntry, EventStore, record
 from django_eventstore.admin import event_ids
 from django_eventstore.admin.entries import LONGEST_TEXT, EventEntryAdmin
 from django_eventstore.store.event_ids import uuid7
+from django_eventstore.store.new_entries import NewEntries
 from tests.admin.plans import poor_plan
 from tests.api.statements import captured_statements
 
@@ -294,11 +295,10 @@ def test_every_page_is_read_through_an_index(client: Client, monkeypatch: pytest
     monkeypatch.setattr(event_ids, "MARGIN", 100)
     store, correlation = EventStore(), str(uuid.uuid4())
     for start in range(0, 20_000, 2_000):
-        entries = store.prepare(*[_event(start + number) for number in range(2_000)], stream=f"order-{start}")
-        entries += store.prepare("rare.Event", {}, stream="rare")
-        for entry in entries[::100]:
-            entry.correlation_id = correlation if start else "other"
-        store.append(entries)
+        rows = list(store.prepare(*[_event(start + number) for number in range(2_000)], stream=f"order-{start}").rows)
+        rows += store.prepare("rare.Event", {}, stream="rare").rows
+        rows[::100] = [row._replace(correlation_id=correlation if start else "other") for row in rows[::100]]
+        store.append(NewEntries(rows))
     sequenced()
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import threading
 import time
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
@@ -203,6 +203,7 @@ def test_a_sender_that_cannot_be_made_does_not_stop_the_others_and_says_so_on_it
     record_numbers(1)
     with sending(a={"colour": 1}, b={}):
         assert Forwarded(delivered=1) == forward_all()
+        ConsumerState.objects.update(retry_at=datetime(2999, 1, 1, tzinfo=timezone.utc))
         assert Forwarded(delivered=0) == forward_all()  # it waits
     assert {"b": [1]} == SENT
     state = state_of("a")

@@ -44,12 +44,12 @@ order_id: int = cancelled.order_id
 
 class Order(models.Model):
     @transaction.atomic
-    def cancel(self, reason: str) -> list[EventEntry]:
+    def cancel(self, reason: str) -> Sequence[EventEntry]:
         return record(OrderCancelled(order_id=1, reason=reason), stream=self)
 
 
 def recording(order: Order, event_id: UUID) -> None:
-    entries: list[EventEntry] = record(cancelled, cancelled, stream="order-1", metadata={"actor": "ann"}, subject="7")
+    entries: Sequence[EventEntry] = record(cancelled, cancelled, stream="order-1", metadata={"actor": "ann"}, subject="7")
     record("orders.OrderPlaced", {"order_id": 1}, stream=order, event_id=event_id, using="default")
     record(cancelled, stream=order, expected_version=3)
     position: int | None = entries[0].position
@@ -58,9 +58,9 @@ def recording(order: Order, event_id: UUID) -> None:
 
 
 async def recording_async() -> None:
-    entries: list[EventEntry] = await arecord(cancelled, stream="order-1")
+    entries: Sequence[EventEntry] = await arecord(cancelled, stream="order-1")
     page: Page = await EventStore().aget(0, 10)
-    saved: list[EventEntry] = await EventStore("other").asave(cancelled)
+    saved: Sequence[EventEntry] = await EventStore("other").asave(cancelled)
     del entries, page, saved
 
 
