@@ -55,7 +55,10 @@ class Settings:
     FORWARD_EVENTS: int = 10_000
     """Most events one forward task delivers before it enqueues itself again."""
     LEASE: timedelta = timedelta(seconds=60)
-    """How long a worker holds a consumer without renewing; a stopped worker delays its consumer no longer than this."""
+    """How long a worker holds a consumer without renewing; a stopped worker delays its consumer no longer than this.
+
+    Longer than the slowest handler takes for one event: when a lease ends in the middle of one, another worker begins the
+    same event, and what the first one did is rolled back."""
     WAKE_UP: bool = True
     """Whether a commit that recorded events sends a forward task at once, besides the periodic one."""
     WAKE_UP_INTERVAL: timedelta = timedelta(milliseconds=100)

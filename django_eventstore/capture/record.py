@@ -110,6 +110,9 @@ def _know_consumers(connection: BaseDatabaseWrapper) -> None:
     declared = (get_settings(), handler_registry.durable())
     if _consumers_known.get(alias) == declared:
         return
+    looked = _looked.get(connection)
+    if looked is not None and looked[0] is connection.run_on_commit and looked[1] == declared:
+        return  # earlier in this transaction, and no savepoint was rolled back since: either would have replaced the list
     OffsetStore(alias).register(declared_consumers().values())
     # Rolled back, the rows are gone, and a TestCase rolls back even what its on_commit callbacks have seen.
     if not _in_test(connection):
@@ -118,6 +121,11 @@ def _know_consumers(connection: BaseDatabaseWrapper) -> None:
             _consumers_known[alias] = declared
 
         transaction.on_commit(remember, using=alias, robust=True)
+    _looked[connection] = (connection.run_on_commit, declared)
+
+
+# The transaction, by its list of hooks, in which a connection has looked.
+_looked: WeakKeyDictionary[BaseDatabaseWrapper, tuple[list[Any], object]] = WeakKeyDictionary()
 
 
 class _WakeUp:

@@ -50,6 +50,8 @@ def append(entries: NewEntries, *, using: str) -> None:
     rolled back.
     """
     connection, rows = connections[using], entries.rows
+    if not rows:
+        return
     if len(rows) == 1 and connection.vendor in INSERT_ONE:
         ids: Sequence[int] = [_insert_one(rows[0], connection)]
     elif connection.vendor == "postgresql" and len(rows) >= COPY_FROM and _has_copy(connection):

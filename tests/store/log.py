@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from django.db import connections
 
 from django_eventstore import EventStore, Page
@@ -21,9 +23,10 @@ def numbers(page: Page) -> list[int]:
 
 
 def log_numbers(using: str = "default") -> list[int]:
-    """What a reader that follows the log from offset 0 sees."""
+    """What a reader that follows the log from offset 0 sees. The end of the log must be reached within 10 seconds."""
     offset, seen = 0, []
     store = EventStore(using)
+    deadline = time.monotonic() + 10
     while True:
         page = store.get(offset, 1_000)
         assert [entry.position for entry in page.entries] == list(range(offset + 1, offset + 1 + len(page.entries)))
@@ -31,6 +34,7 @@ def log_numbers(using: str = "default") -> list[int]:
         offset = page.next_offset
         if page.complete:
             return seen
+        assert time.monotonic() < deadline, f"incomplete at {offset}"
 
 
 def placed(using: str = "default") -> list[tuple[int, int]]:

@@ -9,6 +9,7 @@ from django.test.utils import CaptureQueriesContext
 from django_eventstore import EventEntry, EventStore
 from django_eventstore.exceptions import MixedStreamError
 from django_eventstore.store.appending import COPY_FROM, append
+from django_eventstore.store.new_entries import NewEntries
 from tests.shop.events import OrderCancelled
 
 from .log import execute, log_numbers, placed
@@ -49,7 +50,7 @@ def test_one_statement_for_many_stores_the_same_bytes_as_one_for_each(text: str)
     alone = EventStore().save(event, **keywords)
     together = EventStore().save(*[event] * (COPY_FROM + 1), **keywords)
 
-    stored = _whole_rows([entry.id for entry in alone + together])
+    stored = _whole_rows([entry.id for entry in [*alone, *together]])
     assert len(stored) == COPY_FROM + 2
     assert {stored[0]} == set(stored)
     read = EventStore().get(0, 1_000).entries
@@ -95,9 +96,7 @@ def test_two_calls_in_one_transaction_keep_their_order_whatever_their_size() -> 
 
 @pytest.mark.postgresql
 def test_many_events_go_by_copy() -> None:
-    with CaptureQueriesContext(
-        connection,
-    ) as captured:
+    with CaptureQueriesContext(connection) as captured:
         EventStore().save(*_counted(COPY_FROM))
 
     statements = [query["sql"] for query in captured]
@@ -141,6 +140,6 @@ def test_many_large_events_in_one_call_are_stored(size: int) -> None:
 
 def test_appending_nothing_is_nothing() -> None:
     with transaction.atomic():
-        append([], using="default")
+        append(NewEntries([]), using="default")
 
     assert [] == log_numbers()

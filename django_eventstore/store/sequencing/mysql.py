@@ -28,12 +28,13 @@ READ_ONLY = -1
 #    A run that died between the two is finished by the next: its barrier update makes that COMMIT wait for the log as well.
 #  * The head row is the lock; who waits for it longer than a second gets error 1205. The same bound holds for the shown row,
 #    which a reader at SERIALIZABLE locks until its transaction ends.
+#  * SELECT ... INTO and then IF: a query inside an IF locks what it reads, and would wait for an open removal of old rows.
 #  * A type seen for the first time gets id 0 in the insert and its own afterwards: a second statement that looked for
 #    types first could see entries the first did not.
 SEQUENCE = """
 SET STATEMENT innodb_lock_wait_timeout = 1 FOR BEGIN NOT ATOMIC
 main: BEGIN
-    DECLARE v_head, v_shown, v_count BIGINT DEFAULT NULL;
+    DECLARE v_head, v_shown, v_count, v_new BIGINT DEFAULT NULL;
     DECLARE EXIT HANDLER FOR SQLEXCEPTION BEGIN ROLLBACK; RESIGNAL; END;
     IF @@global.read_only OR @@session.tx_read_only THEN
         SELECT -1, 0, FALSE;
@@ -58,7 +59,8 @@ main: BEGIN
         LEFT JOIN eventstore_type t ON t.name = e.type;
     SET v_count = ROW_COUNT();
     IF v_count > 0 THEN
-        IF EXISTS (SELECT 1 FROM eventstore_position WHERE position > v_head AND type_id = 0) THEN
+        SELECT EXISTS (SELECT 1 FROM eventstore_position WHERE position > v_head AND type_id = 0) INTO v_new;
+        IF v_new THEN
             INSERT INTO eventstore_type (name)
                 SELECT DISTINCT e.type FROM eventstore_position p JOIN eventstore_entry e ON e.id = p.entry_id
                 WHERE p.position > v_head AND p.type_id = 0;
