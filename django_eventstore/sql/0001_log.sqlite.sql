@@ -26,6 +26,8 @@ END;
 -- The slot is computed from the last characters of the stream, where streams differ.
 CREATE TRIGGER eventstore_entry_sequence AFTER INSERT ON eventstore_entry
 BEGIN
+    -- -1 is what the check above sees for an id that is still to be drawn.
+    SELECT RAISE(ABORT, 'eventstore_entry: ids begin at 1') WHERE NEW.id < 1;
     INSERT INTO eventstore_type (name)
         SELECT NEW.type WHERE NOT EXISTS (SELECT 1 FROM eventstore_type WHERE name = NEW.type);
     INSERT INTO eventstore_position (entry_id, type_id, slot)

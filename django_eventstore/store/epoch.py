@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass
+from typing import Any
 
 from django.db import connections, transaction
 
@@ -54,21 +55,29 @@ class LogState:
 
 def log_state(using: str) -> LogState:
     """Log id, epochs and head in one statement, so that they belong together."""
-    connection = connections[using]
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"SELECT number, log, began_after, ({sequencer(using).head_sql}) FROM eventstore_epoch ORDER BY number"
-        )
-        rows = cursor.fetchall()
+    rows = _epochs_and_head(using)
     if not rows:
         ensure_log(using)
-        return log_state(using)
+        rows = _epochs_and_head(using)
+    if not rows:
+        raise EventStoreError(
+            f"The log on {using!r} has no id, and this transaction does not see the one that was just made: try again in a "
+            "new transaction, or run migrate."
+        )
     _, log, _, head = rows[-1]
     return LogState(
         log=log if isinstance(log, uuid.UUID) else uuid.UUID(str(log)),
         epochs=tuple((number, began_after) for number, _, began_after, _ in rows),
         head=int(head),
     )
+
+
+def _epochs_and_head(using: str) -> list[tuple[Any, ...]]:
+    with connections[using].cursor() as cursor:
+        cursor.execute(
+            f"SELECT number, log, began_after, ({sequencer(using).head_sql}) FROM eventstore_epoch ORDER BY number"
+        )
+        return list(cursor.fetchall())
 
 
 def ensure_log(using: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 from uuid import UUID
 
@@ -21,7 +21,7 @@ from .epoch import log_state
 from .event_ids import uuid7
 from .new_entries import NewEntries, Row
 from .reading import read, type_ids
-from .sequencing import sequence
+from .sequencing import sequence, sequencer
 from .streams import claim_versions, stream_name
 
 __all__ = ["EventStore", "Page"]
@@ -102,8 +102,12 @@ class EventStore:
         _require_integer("limit", limit, 1, MOST_ENTRIES)
         for pattern in types:
             validate_pattern(pattern)
+        if stream is not None and not _is_storable(stream):
+            raise ValueError(f"No stream can be named {stream!r}.")
         done = sequence(self.using)
         state = log_state(self.using)
+        if done.refused and (committed := sequencer(self.using).committed_head()) is not None:
+            state = replace(state, head=min(state.head, committed))
         state.require_shared_history(offset=offset, epoch=epoch, may_lag=done.refused)
         extract = read(
             offset=offset,
@@ -256,8 +260,12 @@ def _require_integer(name: str, value: int, least: int, most: int) -> None:
         raise ValueError(f"{name} must be an integer from {least} to {most}, got {value!r}.")
 
 
+def _is_storable(value: str) -> bool:
+    return "\0" not in value and not any("\ud800" <= character <= "\udfff" for character in value)
+
+
 def _require_text(value: str, *, field: str, most: int, type: str) -> None:
     if len(value) > most:
         raise EventEncodingError(type=type, field=field, reason=f"{len(value)} characters are more than {most}")
-    if "\0" in value or any("\ud800" <= character <= "\udfff" for character in value):
+    if not _is_storable(value):
         raise EventEncodingError(type=type, field=field, reason="NUL characters and lone surrogates cannot be stored")

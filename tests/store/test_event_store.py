@@ -121,3 +121,26 @@ def test_two_databases_hold_two_logs() -> None:
     assert EventStore().get().log != EventStore("other").get().log
     assert [2, 3] == numbers(EventStore("other").get(stream=""))
     assert {"other"} == {entry._state.db for entry in EventStore("other").get().entries}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_open_transaction_is_not_shown_positions_that_its_rollback_gives_to_others() -> None:
+    EventStore().save("test.Counted", {"n": 0})
+    offset = EventStore().get().next_offset
+
+    with transaction.atomic():
+        EventStore().save("test.Counted", {"n": 1})
+        page = EventStore().get()
+        transaction.set_rollback(True)
+    EventStore().save("test.Counted", {"n": 2})
+
+    assert not page.complete
+    assert page.next_offset <= offset
+    assert [2] == [entry.data["n"] for entry in EventStore().get(max(page.next_offset, offset)).entries]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("stream", ["a\0", "\ud800"])
+def test_a_stream_that_cannot_be_stored_cannot_be_asked_for(stream: str) -> None:
+    with pytest.raises(ValueError, match="No stream"):
+        EventStore().get(stream=stream)

@@ -49,7 +49,9 @@ class Order(models.Model):
 
 
 def recording(order: Order, event_id: UUID) -> None:
-    entries: Sequence[EventEntry] = record(cancelled, cancelled, stream="order-1", metadata={"actor": "ann"}, subject="7")
+    entries: Sequence[EventEntry] = record(
+        cancelled, cancelled, stream="order-1", metadata={"actor": "ann"}, subject="7"
+    )
     record("orders.OrderPlaced", {"order_id": 1}, stream=order, event_id=event_id, using="default")
     record(cancelled, stream=order, expected_version=3)
     position: int | None = entries[0].position

@@ -54,6 +54,10 @@ class Sequencer(ABC):
             cursor.execute(f"SELECT ({self.head_sql})")
             return int(cursor.fetchone()[0])
 
+    def committed_head(self) -> int | None:
+        """The last position that this connection's open transaction can not take back by rolling back; None: any."""
+        return None
+
     @abstractmethod
     def unsequenced(self, *, limit: int) -> int:
         """How many visible entries have no position yet, counted up to ``limit``."""

@@ -6,6 +6,11 @@ never write. ``AUTOINCREMENT`` keeps the head when the log is emptied, and a rol
 
 from __future__ import annotations
 
+from contextlib import closing
+from typing import cast
+
+from django.db.backends.sqlite3.base import DatabaseWrapper
+
 from .base import Pass, Sequencer
 
 __all__ = ["SQLiteSequencer"]
@@ -43,6 +48,15 @@ class SQLiteSequencer(Sequencer):
                 "WHERE NOT EXISTS (SELECT 1 FROM eventstore_position p WHERE p.entry_id = e.id) ORDER BY e.id"
             )
             return Pass(reached=True, numbered=cursor.rowcount)
+
+    def committed_head(self) -> int | None:
+        # What the open transaction has recorded has positions already, which a rollback gives to other events. Another
+        # connection sees what is committed; an in-memory database has none to ask, and then nothing is certain.
+        if cast(DatabaseWrapper, self.connection).is_in_memory_db():
+            return 0
+        with closing(self.connection.copy()) as other, other.cursor() as cursor:
+            cursor.execute(self.head_sql)
+            return int(cursor.fetchone()[0])
 
     def unsequenced(self, *, limit: int) -> int:
         with self.connection.cursor() as cursor:
