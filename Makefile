@@ -66,10 +66,11 @@ $(VENV)/.installed-mysql: pyproject.toml | $(VENV)/.installed-test
 # --- tests ------------------------------------------------------------------------------------------------------------
 
 # All three, also when the first is red; red when any is.
-test: $(VENV)/.installed-test
+test: $(VENV)/.installed-mysql
 	@$(MAKE) --no-print-directory --keep-going test-sqlite test-postgresql test-mariadb
 
-test-sqlite: $(VENV)/.installed-test
+# Also beside SQLite: the tests of private servers run there.
+test-sqlite: $(VENV)/.installed-mysql
 	@echo "== tests on sqlite"
 	EVENTSTORE_TEST_DATABASE=sqlite $(BIN)/python -X dev -m pytest $(TESTS) $(ARGS)
 
