@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from django.db import connections, transaction
@@ -10,7 +11,7 @@ from django.db import connections, transaction
 from django_eventstore import EventEntry, EventStore
 from django_eventstore.models import Head, Pending, Shown
 from django_eventstore.store.door import open_door
-from django_eventstore.store.sequencing import sequencer
+from django_eventstore.store.sequencing import Pass, sequence, sequencer
 from tests.conftest import MariaDBFactory, RegisterDatabase
 from tests.store.conftest import Connect, Elsewhere
 from tests.store.log import execute, log_numbers, numbers, placed, save
@@ -206,3 +207,21 @@ def test_an_open_removal_of_old_entries_makes_no_writer_and_no_pass_wait(connect
         assert [0, 1, 2, 3, 4, 5] == log_numbers()
 
     assert [3, 4, 5] == numbers(EventStore().get())
+
+
+def test_passes_that_begin_at_once_on_an_emptied_log_all_end() -> None:
+    """They make the row that is their lock, and deadlock over it: the pass is taken back whole and repeated."""
+    for _ in range(5):
+        Head.objects.all().delete()
+        Shown.objects.all().delete()
+        save(*range(300))  # enough that all of them wait for the first
+        with ThreadPoolExecutor(4) as threads:
+            passes = [threads.submit(_pass_on_a_connection_of_its_own) for _ in range(4)]
+        assert all(done.result().reached for done in passes)
+
+
+def _pass_on_a_connection_of_its_own() -> Pass:
+    try:
+        return sequence("default")
+    finally:
+        connections.close_all()
