@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["EventStoreCommand"]
 
 
-class EventStoreCommand(BaseCommand):
+class EventStoreCommand(BaseCommand, ABC):
     """Has ``--database``; what goes wrong in ``perform`` is a CommandError: exit status 1 and one sentence."""
 
     def add_database(self, parser: CommandParser) -> None:
@@ -41,9 +42,9 @@ class EventStoreCommand(BaseCommand):
         except (DatabaseError, EventStoreError, ImproperlyConfigured, ValueError) as error:
             raise CommandError(str(error).strip() or repr(error)) from error
 
+    @abstractmethod
     def perform(self, using: str, options: dict[str, Any]) -> None:
         """Do what the command is for."""
-        raise NotImplementedError
 
     def write_json(self, value: DataclassInstance) -> None:
         """Write one JSON document to standard output, and nothing else."""
