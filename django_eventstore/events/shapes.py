@@ -7,7 +7,7 @@ which knows all rules, has to look. Text is not looked into here; the codec sees
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import fields, is_dataclass
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
@@ -33,8 +33,10 @@ AS_DECLARED = 2
 Check = Callable[[Any, int], int]
 """Takes a value and how many containers are around it; returns LOOK_CLOSER, STORABLE or AS_DECLARED."""
 
-_Shape = tuple[tuple[tuple[int, Check], ...], int]
-"""Which values of the shape to check, by index, and the verdict if all of them pass."""
+_Checks = tuple[tuple[int, Check], ...]
+_Shape = tuple[_Checks, _Checks, int]
+"""Which values of the shape to check, by index; which of them are lists whose items decide whether the shape is as
+declared; and the verdict if all of them pass."""
 _MAX_SHAPES = 1000
 
 
@@ -80,20 +82,30 @@ def _check_time(value: time, depth: int) -> int:
 def _check_items(value: list[object] | tuple[object, ...], depth: int) -> int:
     if depth >= MAX_DEPTH:
         return LOOK_CLOSER
-    depth += 1
-    for item in value:
-        kind = type(item)
+    return _check_kinds(value, set(map(type, value)), depth + 1)
+
+
+def _check_kinds(items: Iterable[Any], kinds: set[type], depth: int) -> int:
+    """``kinds``: the types of the items; most lists have one, and then the question is asked once."""
+    for kind in kinds:
         check = _CHECKS.get(kind) or _learn(kind)
-        if not check(item, depth):
-            return LOOK_CLOSER
+        if check is _always:
+            continue
+        if check is _check_int and len(kinds) == 1:
+            if min(items) < INT_MIN or max(items) > INT_MAX:
+                return LOOK_CLOSER
+            continue
+        for item in items:
+            if type(item) is kind and not check(item, depth):
+                return LOOK_CLOSER
     return STORABLE
 
 
 def _check_dict(value: dict[object, object], depth: int) -> int:
-    for key in value:
-        if type(key) is not str:
-            return LOOK_CLOSER
-    return _check_items(value.values(), depth)  # type: ignore[arg-type]  # any iterable does
+    if depth >= MAX_DEPTH or set(map(type, value)) - {str}:
+        return LOOK_CLOSER
+    items = value.values()
+    return _check_kinds(items, set(map(type, items)), depth + 1)
 
 
 def _dataclass_check(cls: type, names: list[str]) -> Check:
@@ -115,20 +127,48 @@ def _dataclass_check(cls: type, names: list[str]) -> Check:
             # Many optional fields make many shapes; beyond the bound they are worked out anew, so memory stays bounded.
             if len(shapes) < _MAX_SHAPES:
                 shapes[shape] = known
-        checks, verdict = known
+        checks, list_checks, verdict = known
         for index, check_value in checks:
             if not check_value(values[index], depth + 1):
                 return LOOK_CLOSER
+        for index, check_list in list_checks:
+            found = check_list(values[index], depth + 1)
+            if found < verdict:
+                if not found:
+                    return LOOK_CLOSER
+                verdict = found
         return verdict
 
     return check
 
 
 def _learn_shape(cls: type, shape: tuple[type, ...]) -> _Shape:
-    checks = tuple((index, check_for(kind)) for index, kind in enumerate(shape))
-    declared = _declared_types(cls)
-    fits = all(kind in certain for kind, certain in zip(shape, declared, strict=True))
-    return tuple(item for item in checks if item[1] is not _always), AS_DECLARED if fits else STORABLE
+    checks: list[tuple[int, Check]] = []
+    list_checks: list[tuple[int, Check]] = []
+    verdict = AS_DECLARED
+    for index, (kind, (certain, items)) in enumerate(zip(shape, _declared_types(cls), strict=True)):
+        if kind in items:
+            list_checks.append((index, _list_check(items[kind])))
+            continue
+        if kind not in certain:
+            verdict = STORABLE
+        if (check := check_for(kind)) is not _always:
+            checks.append((index, check))
+    return tuple(checks), tuple(list_checks), verdict
+
+
+def _list_check(certain: frozenset[type]) -> Check:
+    """The check of a list or tuple whose items are declared to be of these types."""
+
+    def check(value: Any, depth: int) -> int:
+        if depth >= MAX_DEPTH:
+            return LOOK_CLOSER
+        kinds = set(map(type, value))
+        if not _check_kinds(value, kinds, depth + 1):
+            return LOOK_CLOSER
+        return AS_DECLARED if kinds <= certain else STORABLE
+
+    return check
 
 
 def _values_getter(names: list[str]) -> Callable[[Any], tuple[Any, ...]]:
@@ -138,27 +178,43 @@ def _values_getter(names: list[str]) -> Callable[[Any], tuple[Any, ...]]:
     return get if len(names) > 1 else lambda value: (get(value),)
 
 
+_Certain = tuple[frozenset[type], dict[type, frozenset[type]]]
+"""Exact types of value that are certain to be read back as an annotation, and those of the items of its lists."""
+
+
 @lru_cache(maxsize=1024)
-def _declared_types(cls: Any) -> list[frozenset[type]]:
-    """For each field, the exact types of value that are certain to be read back as its annotation."""
+def _declared_types(cls: Any) -> list[_Certain]:
+    """What is certain of each field."""
     try:
         hints = get_type_hints(cls, include_extras=True)
     except (AttributeError, NameError, TypeError):
         # Nothing is certain then: the codec reads back each event it writes, and says what is wrong.
         hints = {}
-    return [frozenset(_certain_types(hints.get(member.name))) for member in fields(cls)]
+    return [_certain_of(hints.get(member.name)) for member in fields(cls)]
 
 
-def _certain_types(annotation: object) -> set[type]:
-    if get_origin(annotation) in (Union, UnionType):
-        return {kind for member in get_args(annotation) for kind in _certain_types(member)}
+def _certain_of(annotation: object) -> _Certain:
+    scalars: set[type] = set()
+    items: dict[type, frozenset[type]] = {}
+    for member in _union_members(annotation):
+        arguments = get_args(member)
+        if get_origin(member) is list or (get_origin(member) is tuple and arguments[1:] == (...,)):
+            items[get_origin(member)] = frozenset(filter(_is_certain, _union_members(arguments[0])))  # type: ignore[arg-type, index]
+        elif _is_certain(member):
+            scalars.add(member)  # type: ignore[arg-type]
+    return frozenset(scalars), items
+
+
+def _union_members(annotation: object) -> list[object]:
     while isinstance(annotation, NewType):
         annotation = annotation.__supertype__
-    if annotation is None:
-        return set()
-    if isinstance(annotation, type) and (annotation in _SCALARS or _is_plain_enum(annotation)):
-        return {annotation}
-    return set()
+    if get_origin(annotation) in (Union, UnionType):
+        return [member for argument in get_args(annotation) for member in _union_members(argument)]
+    return [annotation]
+
+
+def _is_certain(annotation: object) -> bool:
+    return isinstance(annotation, type) and (annotation in _SCALARS or _is_plain_enum(annotation))
 
 
 def _is_plain_enum(cls: type) -> bool:

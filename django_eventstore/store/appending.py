@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any, NoReturn
+from uuid import UUID
 
 from django.db import connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -32,8 +33,9 @@ INSERT_ONE = {
     "mysql": f"{IS_VERSIONED}; {INSERT}{ROW} RETURNING id",
 }
 COPY = f"COPY eventstore_entry ({COLUMNS}) FROM STDIN (FORMAT BINARY)"
+# In binary form a uuid is its 16 bytes, which is what a row holds.
 COPY_TYPES = (
-    *("uuid", "varchar", "int4", "varchar", "text", "varchar", "int8", "text", "timestamptz"),
+    *("bytea", "varchar", "int4", "varchar", "text", "varchar", "int8", "text", "timestamptz"),
     *("varchar", "varchar", "varchar"),
 )
 COPY_FROM = 50  # rows; below it the extra round trips cost more than the statement saves
@@ -77,11 +79,11 @@ def _refuse_mixed(rows: Sequence[Row], using: str) -> None:
 def _adapted(rows: Sequence[Row], connection: BaseDatabaseWrapper) -> Iterable[Sequence[Any]]:
     """The rows as the driver wants them."""
     if connection.vendor == "postgresql":
-        return rows
+        return ((UUID(bytes=row[0]), *row[1:]) for row in rows)
     native = connection.vendor == "mysql" and connection.features.has_native_uuid_field
     timestamp = lru_cache(maxsize=1)(connection.ops.adapt_datetimefield_value)  # one moment for all of a call
     return (
-        (str(row.event_id) if native else row.event_id.hex, *row[1:8], timestamp(row.timestamp), *row[9:])
+        (str(UUID(bytes=row[0])) if native else row[0].hex(), *row[1:8], timestamp(row.timestamp), *row[9:])
         for row in rows
     )
 

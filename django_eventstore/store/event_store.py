@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 from uuid import UUID
 
 from asgiref.sync import sync_to_async
@@ -18,7 +18,7 @@ from ..models import EventEntry, EventKey
 from ..models.entries import MAX_STREAM, MAX_SUBJECT
 from .appending import append
 from .epoch import log_state
-from .event_ids import uuid7
+from .event_ids import uuid7_bytes
 from .new_entries import NewEntries, Row
 from .reading import read, type_ids
 from .sequencing import sequence, sequencer
@@ -140,29 +140,26 @@ class EventStore:
         subject: str | None = None,
     ) -> NewEntries:
         """Entries for the events, checked and not stored yet."""
-        pairs = _events_with_types(events)
-        if event_id is not None and len(pairs) != 1:
+        kinds = _kinds(events)
+        if event_id is not None and len(kinds) != 1:
             raise ValueError("event_id names one event; record them one by one.")
         largest = get_settings().MAX_PAYLOAD_BYTES
         name = stream_name(stream)
         now = timezone.now()
-        first = pairs[0][0]
+        first = kinds[0].type
         meta = encode_metadata(metadata, type=first, max_bytes=largest)
         _require_text(name, field="stream", most=MAX_STREAM, type=first)
         if subject is not None:
             _require_text(subject, field="subject", most=MAX_SUBJECT, type=first)
+        ids = [event_id.bytes] if event_id is not None else uuid7_bytes(len(kinds))
         return NewEntries(
             [
                 Row(
-                    event_id or uuid7(),
-                    type_,
-                    version,
+                    id_,
+                    kind.type,
+                    kind.version,
                     "application/json",
-                    (
-                        encode_mapping(type_, cast(Mapping[str, object], body), max_bytes=largest)
-                        if plain
-                        else encode(body, max_bytes=largest)
-                    ),
+                    payload,
                     name,
                     None,
                     meta,
@@ -171,7 +168,7 @@ class EventStore:
                     None,
                     subject,
                 )
-                for type_, version, body, plain in pairs
+                for id_, kind, payload in zip(ids, kinds, _payloads(events, max_bytes=largest), strict=True)
             ]
         )
 
@@ -206,13 +203,14 @@ class EventStore:
 
     def _append_once(self, entries: NewEntries, expected_version: int | None) -> EventEntry:
         new = entries.rows[0]
+        event_id = UUID(bytes=new.event_id)
         try:
             # The savepoint takes the entry back when somebody else recorded the same id meanwhile.
             with transaction.atomic(using=self.using):
                 self._insert(entries, expected_version)
-                EventKey.objects.using(self.using).create(event_id=new.event_id, entry_id=entries[0].id)
+                EventKey.objects.using(self.using).create(event_id=event_id, entry_id=entries[0].id)
         except (ConcurrencyError, IntegrityError):
-            known = self.recorded(new.event_id)
+            known = self.recorded(event_id)
             if known is None:
                 raise
             if (known.type, known.stream) != (new.type, new.stream):
@@ -221,15 +219,20 @@ class EventStore:
         return entries[0]
 
     def _require_same(self, known: EventEntry, events: tuple[object, ...], stream: models.Model | str | None) -> None:
-        pairs = _events_with_types(events)
-        if len(pairs) != 1:
+        kinds = _kinds(events)
+        if len(kinds) != 1:
             raise ValueError("event_id names one event; record them one by one.")
-        if pairs[0][0] != known.type or stream_name(stream) != known.stream:
+        if kinds[0].type != known.type or stream_name(stream) != known.stream:
             raise EventIdConflict(event_id=known.event_id, type=known.type, stream=known.stream)
 
 
-def _events_with_types(events: tuple[object, ...]) -> list[tuple[str, int, object, bool]]:
-    """(type, version, body, whether the body is a plain mapping) of each event."""
+class _Kind(NamedTuple):
+    type: str
+    version: int
+
+
+def _kinds(events: tuple[object, ...]) -> list[_Kind]:
+    """Type and version of each event, one object for all events of a class."""
     if not events:
         raise ValueError("There is no event to record.")
     if isinstance(events[0], str):
@@ -242,17 +245,25 @@ def _events_with_types(events: tuple[object, ...]) -> list[tuple[str, int, objec
                 reason='a type name has at least two parts joined by dots, as in "orders.OrderPlaced"',
             )
         definition = registry.by_type(events[0])
-        return [(events[0], definition.version if definition else 1, events[1], True)]
-    pairs: list[tuple[str, int, object, bool]] = []
-    for body in events:
-        definition = registry.by_class(type(body))
-        if definition is None:
-            raise TypeError(
-                f"{type(body).__qualname__} is not an event: declare it with @event(...) above @dataclass(frozen=True), "
-                'or record it as record("app.TypeName", {...}).'
-            )
-        pairs.append((definition.type, definition.version, body, False))
-    return pairs
+        return [_Kind(events[0], definition.version if definition else 1)]
+    kinds = {cls: _kind_of(cls) for cls in dict.fromkeys(map(type, events))}
+    return [kinds[type(event)] for event in events]
+
+
+def _kind_of(cls: type) -> _Kind:
+    definition = registry.by_class(cls)
+    if definition is None:
+        raise TypeError(
+            f"{cls.__qualname__} is not an event: declare it with @event(...) above @dataclass(frozen=True), "
+            'or record it as record("app.TypeName", {...}).'
+        )
+    return _Kind(definition.type, definition.version)
+
+
+def _payloads(events: tuple[object, ...], *, max_bytes: int) -> list[str]:
+    if isinstance(events[0], str):
+        return [encode_mapping(events[0], cast(Mapping[str, object], events[1]), max_bytes=max_bytes)]
+    return [encode(event, max_bytes=max_bytes) for event in events]
 
 
 def _require_integer(name: str, value: int, least: int, most: int) -> None:

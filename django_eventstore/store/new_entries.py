@@ -15,7 +15,8 @@ __all__ = ["NewEntries", "Row"]
 class Row(NamedTuple):
     """The values of one entry, in the order of its columns after the id."""
 
-    event_id: UUID
+    event_id: bytes
+    """The 16 bytes of the UUID: thousands of UUID objects would keep the garbage collector busy."""
     type: str
     version: int
     content_type: str
@@ -59,7 +60,7 @@ class NewEntries(Sequence[EventEntry]):
 
     def __getitem__(self, index: int | slice) -> EventEntry | list[EventEntry]:
         if self._entries is None:
-            self._entries = [_make(None, *row) for row in self.rows]
+            self._entries = [_make(None, UUID(bytes=row[0]), *row[1:]) for row in self.rows]
             self._mark()
         return self._entries[index]
 
