@@ -6,13 +6,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .capture import arecord, record
     from .consumers import OffsetStore
     from .delivery import Batch, Outcome
     from .events import event
     from .forwarding import EventForwarder
     from .handlers import handles
     from .models import EventEntry
+    from .recording import arecord, record
     from .senders import EventSender
     from .store import EventStore, Page
 
@@ -43,10 +43,10 @@ _HOMES = {
     "OffsetStore": "consumers",
     "Outcome": "delivery",
     "Page": "store",
-    "arecord": "capture",
+    "arecord": "recording",
     "event": "events",
     "handles": "handlers",
-    "record": "capture",
+    "record": "recording",
 }
 
 

@@ -33,10 +33,10 @@ class EventStoreConfig(AppConfig):
 
 def set_up_log(*, using: str, **kwargs: object) -> None:
     """After ``migrate`` and after a flush: the log's id, where new consumers start, and the periodic task."""
-    from .capture import forget_known_consumers
     from .consumers import OffsetStore, declared_consumers
     from .forwarding.schedule import ensure_periodic_task
     from .models import ConsumerOffset, Epoch, EventEntry
+    from .recording import forget_known_consumers
     from .store import ensure_log
 
     if get_settings().CREATE_BEAT_SCHEDULE:

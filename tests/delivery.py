@@ -14,11 +14,11 @@ from django.db import connections, transaction
 from django.test.utils import CaptureQueriesContext
 
 from django_eventstore import Batch, EventEntry, EventForwarder, EventSender, Outcome, record
-from django_eventstore.capture import forget_known_consumers
 from django_eventstore.consumers import Consumer, OffsetStore
 from django_eventstore.forwarding import celery, forwarder
 from django_eventstore.handlers import handler_registry
 from django_eventstore.models import ConsumerState
+from django_eventstore.recording import forget_known_consumers
 from tests.shop.models import Refund
 
 T = TypeVar("T")

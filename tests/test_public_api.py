@@ -63,9 +63,9 @@ def test_every_public_name_can_be_imported(package):
 
 
 def test_a_name_of_the_root_is_the_one_of_its_home():
-    from django_eventstore import capture, consumers, delivery, events, forwarding, handlers, models, senders, store
+    from django_eventstore import consumers, delivery, events, forwarding, handlers, models, recording, senders, store
 
-    homes = (capture, consumers, delivery, events, forwarding, handlers, models, senders, store)
+    homes = (consumers, delivery, events, forwarding, handlers, models, recording, senders, store)
     for name in ROOT_NAMES:
         assert any(getattr(home, name, None) is getattr(django_eventstore, name) for home in homes), name
 

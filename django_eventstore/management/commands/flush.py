@@ -8,8 +8,8 @@ from django.core.management.commands import flush
 from django.core.management.sql import emit_post_migrate_signal
 from django.db import connections, router
 
-from ...capture import forget_known_consumers
 from ...models import Epoch, EventEntry
+from ...recording import forget_known_consumers
 from ...store.door import open_door
 
 

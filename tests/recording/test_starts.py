@@ -9,11 +9,11 @@ from django.db import transaction
 from django.test import override_settings
 
 from django_eventstore import EventStore, handles, record
-from django_eventstore.capture import forget_known_consumers
 from django_eventstore.consumers import OffsetStore, declared_consumers
 from django_eventstore.forwarding import forward_all
 from django_eventstore.handlers import handler_registry
 from django_eventstore.models import ConsumerOffset
+from django_eventstore.recording import forget_known_consumers
 from django_eventstore.store import log_state
 from tests.delivery import COUNTED, offset_of, record_numbers, rolled_back
 
