@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 from uuid import UUID
 
 from django.db import router
-from django.db.models import Case, Q, Value, When
+from django.db.models import Case, Count, Q, Value, When
 from django.utils import timezone
 
 from ..consumers import Consumer, OffsetStore, declared_consumers
-from ..models import ConsumerOffset, EventEntry, Heartbeat, Lease
+from ..models import ConsumerOffset, DeliveryState, EventEntry, FailedDelivery, Heartbeat, Lease
 from ..models import ConsumerState as StateRow
 from ..models.fields import DatabaseNow
 from ..store import log_state
@@ -24,17 +25,18 @@ __all__ = ["ConsumerState", "ConsumerStatus", "LogStatus", "consumer_statuses", 
 COUNT_LIMIT = 10_000
 
 ConsumerState = Literal["running", "paused", "waiting", "unknown"]
-"""``running``: the next tick delivers what is there. ``paused``: by an operator. ``waiting``: after a failure, until
-``retry_at``. ``unknown``: not declared in this project, or declared and never run."""
+"""``running``: the next tick delivers what is there. ``paused``: by an operator, or since too much failed. ``waiting``: its
+sender is unavailable, until ``retry_at``. ``unknown``: not declared in this project, or declared and never run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConsumerStatus:
     """One consumer.
 
-    ``offset`` is None when it has never run. ``lag`` counts the wanted events after the offset, exactly below 10,000 and
-    for consumers of all events, else "at least" with ``lag_is_capped``; it is None where the offset or the filter is not
-    known. ``lag_seconds`` is the age of the next undelivered wanted event, None when there is none.
+    ``offset`` is None when it has never run; of several partitions it is the lowest. ``lag`` counts the wanted events after
+    the offset, exactly below 10,000 and for consumers of all events, else "at least" with ``lag_is_capped``; it is None where
+    the offset or the filter is not known. ``lag_seconds`` is the age of the next undelivered wanted event, None when there
+    is none.
     """
 
     name: str
@@ -48,12 +50,15 @@ class ConsumerStatus:
     state: ConsumerState
     reason: str
     """Why it is in this state; empty when it is running."""
-    failed_position: int | None
-    """The event that failed; None also while the sender as a whole is unavailable."""
+    partitions: int
+    blocked: int
+    """Its failed events that are tried again."""
+    parked: int
+    """Its failed events that wait for somebody's decision."""
     attempts: int
-    """Failed attempts since the last success."""
+    """How often its sender was found unavailable since the last success."""
     error: str
-    """The traceback of the last failure; empty after a success."""
+    """The traceback of the last time; empty after a success."""
     retry_at: datetime | None
     held_by: str
     """The worker that holds its lease now; empty when none does."""
@@ -110,27 +115,38 @@ def _consumer_statuses(using: str, head: int) -> tuple[ConsumerStatus, ...]:
     declared = declared_consumers()
     waits = Case(When(Q(retry_at__gt=DatabaseNow()), then=Value(True)), default=Value(False))
     rows = {row.consumer: (row, row.waits) for row in StateRow.objects.using(using).annotate(waits=waits)}
-    holders = dict(
-        Lease.objects.using(using).filter(expires_at__gt=DatabaseNow()).values_list("consumer", "owner"),
-    )
+    holders: dict[str, list[str]] = {}
+    for name, owner in Lease.objects.using(using).filter(expires_at__gt=DatabaseNow()).values_list("consumer", "owner"):
+        holders.setdefault(name, []).append(owner)
+    failures = _failures(using)
     seen = set(ConsumerOffset.objects.using(using).order_by().values_list("consumer", flat=True).distinct())
     offsets = OffsetStore(using)
     statuses = []
     for name in sorted({*declared, *rows, *holders, *seen}):
-        progress = offsets.load(name) if name in seen else None
         row, waiting = rows.get(name, (StateRow(consumer=name), False))
+        stands = [offsets.load(name, partition=number) for number in range(row.partitions)] if name in seen else []
         statuses.append(
             _status(
                 consumer=declared.get(name),
                 row=row,
                 waiting=waiting,
-                offset=progress.offset if progress is not None else None,
-                held_by=holders.get(name, ""),
+                offset=min((progress.offset for progress in stands if progress is not None), default=None),
+                failures=failures.get(name, Counter()),
+                held_by=", ".join(sorted(set(holders.get(name, [])))),
                 head=head,
                 using=using,
             )
         )
     return tuple(statuses)
+
+
+def _failures(using: str) -> dict[str, Counter[str]]:
+    """How many open failures there are, by consumer and state."""
+    counts: dict[str, Counter[str]] = {}
+    rows = FailedDelivery.objects.using(using).values_list("consumer", "state").annotate(number=Count("pk")).order_by()
+    for name, state, number in rows:
+        counts.setdefault(name, Counter())[state] = number
+    return counts
 
 
 def _status(
@@ -139,6 +155,7 @@ def _status(
     row: StateRow,
     waiting: bool,
     offset: int | None,
+    failures: Counter[str],
     held_by: str,
     head: int,
     using: str,
@@ -157,7 +174,9 @@ def _status(
         lag_seconds=_age(lag.oldest),
         state=state,
         reason=reason,
-        failed_position=row.failed_position,
+        partitions=row.partitions,
+        blocked=failures[DeliveryState.BLOCKED] + failures[DeliveryState.TRYING],
+        parked=failures[DeliveryState.PARKED],
         attempts=row.attempts,
         error=row.error,
         retry_at=row.retry_at,

@@ -10,7 +10,7 @@ from datetime import timedelta
 from django.db import transaction
 
 from ..delivery import Batch, DeliveredEntry, Outcome
-from ..exceptions import LeaseLost
+from ..exceptions import LeaseLost, Unavailable
 from ..handlers import Handler, TransactionScope, call_handler
 from .base import EventSender
 
@@ -44,7 +44,7 @@ class HandlerSender(EventSender):
         if self.transaction == "batch" and len(batch.entries) > 1:
             try:
                 return self._send_together(batch)
-            except LeaseLost:
+            except (LeaseLost, Unavailable):
                 raise
             except Exception:
                 logger.info("Consumer %s: a batch failed and is repeated event by event", batch.consumer, exc_info=True)
@@ -54,6 +54,7 @@ class HandlerSender(EventSender):
         deadline = self.clock() + LONGEST_BATCH.total_seconds()
         done = 0
         with transaction.atomic(using=batch.using):
+            batch.begin()
             for entry in batch.entries:
                 self._call(entry)
                 done += 1
@@ -69,9 +70,10 @@ class HandlerSender(EventSender):
                 return Outcome(done=done)
             try:
                 with transaction.atomic(using=batch.using):
+                    batch.begin()
                     self._call(entry)
                     self._advance(batch, entry)
-            except LeaseLost:
+            except (LeaseLost, Unavailable):
                 raise
             except Exception as error:  # noqa: BLE001 - whatever a handler raises is the event's failure
                 return Outcome(done=done + 1, refused={_position(entry): error})
@@ -79,7 +81,7 @@ class HandlerSender(EventSender):
 
     def _call(self, entry: DeliveredEntry) -> None:
         for handler in self.handlers:
-            if handler.wants(entry.type):
+            if handler.wants(entry.type) and (handler.replay or not entry.is_replay):
                 call_handler(handler, entry)
 
     def _advance(self, batch: Batch, entry: DeliveredEntry) -> None:
