@@ -213,7 +213,7 @@ class ConsumerLoop:
                 return False
             if sent.done == whole:
                 break
-            pending = [entry for entry in pending[sent.done :] if not work.book.blocks(entry.stream)]
+            pending = [entry for entry in pending[sent.done :] if self._is_next(work, entry)]
         work.offset = page.next_offset
         return True
 
