@@ -66,6 +66,10 @@ class HandlerRegistry:
         del self._handlers[name]
         self._sync.clear()
 
+    def all(self) -> tuple[Handler, ...]:
+        """Every declared handler."""
+        return tuple(self._handlers.values())
+
     def durable(self) -> tuple[Handler, ...]:
         """Handlers that a consumer runs after the commit."""
         return tuple(handler for handler in self._handlers.values() if handler.mode == "durable")

@@ -259,7 +259,7 @@ def test_a_generic_class_is_named_with_what_it_holds():
 
 def test_members_have_an_order_of_their_own():
     assert [9, 10] == schema_of(Grade)[1]["Grade"]["enum"]
-    assert [9, None, "a", "b"] == schema_of(Literal["b", "a", 9, None])[0]["enum"]
+    assert [None, 9, "a", "b"] == schema_of(Literal["b", "a", 9, None])[0]["enum"]
 
 
 def test_references_are_those_that_are_asked_for():
