@@ -86,10 +86,16 @@ def _check(alias: str) -> list[CheckMessage]:
 
 
 def _newest_versions(alias: str) -> list[tuple[str, int | None]]:
-    """(type name, version of its newest event), by the index on type and position. None where all events are pruned."""
-    newest = LogPosition.objects.filter(type=OuterRef("pk")).order_by("-position").values("entry__version")[:1]
+    """(type name, version of its newest event). None where all events of the type are gone.
+
+    The entries are looked up afterwards: in one statement with a join, a planner may begin with the entries, all of them.
+    """
+    newest = LogPosition.objects.filter(type=OuterRef("pk")).order_by("-position").values("entry_id")[:1]
     types = EventType.objects.using(alias).annotate(newest=Subquery(newest)).order_by("name")
-    return list(types.values_list("name", "newest"))
+    entries = dict(types.values_list("name", "newest"))
+    found = EventEntry.objects.using(alias).filter(id__in=[id_ for id_ in entries.values() if id_ is not None])
+    versions = dict(found.values_list("id", "version"))
+    return [(name, versions.get(entry)) for name, entry in entries.items()]
 
 
 def _check_type(

@@ -12,6 +12,7 @@ from django_eventstore import EventEntry, EventStore, event, handles, record, up
 from django_eventstore.exceptions import EventDecodingError, EventIdConflict, UnknownEventType
 from django_eventstore.forwarding import forward_all
 from django_eventstore.inspection import consumer_statuses
+from django_eventstore.models import EventKey
 from tests.declarations import declarations
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("declarations")]
@@ -159,4 +160,19 @@ def test_an_event_id_from_before_the_rename_is_still_the_same_event() -> None:
         assert entry == saved
     with transaction.atomic(), pytest.raises(EventIdConflict):
         record("orders.Other", {}, stream="s", event_id=known)
+    assert 1 == EventEntry.objects.count()
+
+
+def test_an_event_id_that_code_of_before_the_rename_recorded_meanwhile_is_the_same_event() -> None:
+    known = uuid4()
+    sold = declare_new()
+    store = EventStore()
+    prepared = store.prepare(sold(1), stream="s", event_id=known)
+    with transaction.atomic():  # as a process of the old code does
+        EventEntry.objects.bulk_create([EventEntry(event_id=known, type=OLD, payload='{"number":1}', stream="s")])
+        EventKey.objects.create(event_id=known, entry=EventEntry.objects.get())
+
+    with transaction.atomic():
+        (entry,) = store.append(prepared, once=True)
+    assert (OLD, known) == (entry.type, entry.event_id)
     assert 1 == EventEntry.objects.count()
