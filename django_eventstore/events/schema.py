@@ -161,11 +161,8 @@ class _Writer:
         }
 
     def union(self, kind: mi.UnionType) -> Schema:
-        options: list[Schema] = []
-        for each in sorted(kind.types, key=lambda each: isinstance(each, mi.NoneType)):
-            if (schema := self.schema(each)) not in options:
-                options.append(schema)
-        return {"anyOf": options} if len(options) > 1 else options[0]
+        # None last, wherever it was written. No two options are the same: msgspec refuses two types of one kind of JSON.
+        return {"anyOf": [self.schema(each) for each in sorted(kind.types, key=lambda it: isinstance(it, mi.NoneType))]}
 
 
 def _string(kind: mi.StrType) -> Schema:

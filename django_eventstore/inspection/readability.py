@@ -142,13 +142,11 @@ class _Comparison:
 
     def _takes(self, reader: Schema, value: object) -> bool:
         reader = _resolve(reader, self.reader_root)
-        if _is_any(reader):
-            return True
         if "anyOf" in reader:
             return any(self._takes(option, value) for option in reader["anyOf"])
         if "enum" in reader:
             return any(value == each and type(value) is type(each) for each in reader["enum"])
-        return reader["type"] in _KINDS.get(type(value), ()) and _keeps_limits(reader, value)
+        return _is_any(reader) or (reader["type"] in _KINDS.get(type(value), ()) and _keeps_limits(reader, value))
 
     def _mismatch(self, reader: Schema, writer: Schema) -> Unreadable:
         return Unreadable(

@@ -12,6 +12,7 @@ from django_eventstore.events import (
     decode_present,
     missing_steps,
     needless_upcasters,
+    upcast_payload,
 )
 from django_eventstore.exceptions import EventDecodingError, UnknownEventType
 
@@ -90,6 +91,7 @@ def test_a_type_without_upcasters_is_read_as_it_is_stored():
     placed = declare(version=2)
     assert placed("Ada", Decimal(1)) == decode_event("orders.Placed", 1, '{"customer":"Ada","total":"1"}')
     assert {"customer": "Ada"} == decode_present("orders.Placed", 1, '{"customer":"Ada"}')
+    assert {"customer": "Ada"} == upcast_payload(definition_of(placed), 1, {"customer": "Ada"})
 
 
 def test_a_type_without_a_class_is_plain_values_in_every_version():

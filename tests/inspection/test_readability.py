@@ -107,6 +107,7 @@ WIDER = [
     (list[int], list[int | None]),
     (list[int], list[Any]),
     (tuple[int, int], list[int]),
+    (tuple[int, int], Annotated[list[int], msgspec.Meta(min_length=2, max_length=2)]),
     (tuple[int, str], list[int | str]),
     (Pair, list[int]),
     (dict[str, int], dict[str, float]),
