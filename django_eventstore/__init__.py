@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .consumers import OffsetStore
     from .delivery import Batch, Outcome
-    from .events import event
+    from .events import event, upcast
     from .forwarding import EventForwarder
     from .handlers import handles
     from .models import EventEntry
@@ -29,6 +29,7 @@ __all__ = [
     "event",
     "handles",
     "record",
+    "upcast",
 ]
 
 __version__ = "0.1.0"
@@ -47,6 +48,7 @@ _HOMES = {
     "event": "events",
     "handles": "handlers",
     "record": "recording",
+    "upcast": "events",
 }
 
 

@@ -26,6 +26,7 @@ ROOT_NAMES = [
     "event",
     "handles",
     "record",
+    "upcast",
 ]
 
 PACKAGES = {
