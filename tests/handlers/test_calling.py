@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from decimal import Decimal
+from uuid import uuid4
 
 import pytest
 
@@ -17,7 +18,7 @@ class Failed(Exception):
 
 
 def entry_of(payload='{"order_id":1,"total":"9.50"}', type="shop.OrderPlaced", version=1):
-    return EventEntry(type=type, version=version, payload=payload)
+    return EventEntry(event_id=uuid4(), type=type, version=version, payload=payload, metadata="{}")
 
 
 def call(entry):
