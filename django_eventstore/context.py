@@ -25,7 +25,6 @@ LONGEST_ACTOR = 200
 TRACEPARENT = re.compile(r"([0-9a-f]{2})-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
 ActorData = str | Mapping[str, str]
-ActorSource = Callable[[], object]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +34,7 @@ class EventContext:
     ``correlation_id`` and ``causation_id`` go into the columns of these names, the rest into the metadata.
     """
 
-    actor: ActorData | ActorSource | None = None
+    actor: str | Mapping[str, str] | Callable[[], object] | None = None
     """A name, what ``who()`` made of a user, or a function that is asked each time an event is recorded."""
     correlation_id: str | None = None
     """The same on everything that follows from one beginning: a request, a task, a first event."""

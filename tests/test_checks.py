@@ -10,7 +10,7 @@ import celery
 import pytest
 from django.core.checks import CheckMessage, Error, Tags, registry
 from django.core.management import call_command
-from django.db import connection
+from django.db import connection, connections
 from django.test import override_settings
 
 from django_eventstore import handles
@@ -110,6 +110,39 @@ def test_a_sender_that_cannot_be_made_is_an_error_that_names_the_consumer(given:
 def test_what_a_sender_complains_of_is_passed_on() -> None:
     with consumers(billing={"SENDER": "tests.inspection.senders.Complaining"}):
         assert ["tests.W001"] == [message.id for message in check_senders()]
+
+
+# --- recording
+
+
+def test_several_databases_and_no_router_are_a_warning(settings: Any) -> None:
+    (message,) = check_routing()
+
+    assert "django_eventstore.W020" == message.id
+    assert "'default', 'other'" in message.msg
+    assert "DATABASE_ROUTERS" in str(message.hint)
+    settings.DATABASE_ROUTERS = ["tests.test_checks.NoLogRouter"]
+    assert [] == check_routing()
+
+
+def test_one_database_needs_no_router(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "settings", {"default": connections.settings["default"]})
+    assert [] == check_routing()
+
+
+def test_what_a_handlers_mode_leaves_without_effect_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handler_registry, "_handlers", {})
+    handles("test.A", name="durable", start="beginning", transaction="batch", consumer="c")(lambda event: None)
+    handles("test.A", name="plain", mode="after_commit")(lambda event: None)
+    assert [] == check_handler_modes()
+    handles("test.A", name="later", mode="after_commit", start=7)(lambda event: None)
+    handles("test.A", name="inside", mode="sync", consumer="c", transaction="batch")(lambda event: None)
+
+    later, inside = check_handler_modes()
+
+    assert {"django_eventstore.W021"} == {later.id, inside.id}
+    assert "'later' has mode='after_commit', in which start has no effect" in later.msg
+    assert "consumer and transaction have no effect" in inside.msg
 
 
 # --- Celery

@@ -41,7 +41,9 @@ def test_outside_every_block_the_context_is_empty():
 
 
 def test_a_block_sets_what_it_names_and_its_end_takes_it_back():
-    with event_context(actor="ada", correlation_id="c-1", causation_id="e-1", traceparent=TRACE, metadata={"k": 1}) as it:
+    with event_context(
+        actor="ada", correlation_id="c-1", causation_id="e-1", traceparent=TRACE, metadata={"k": 1}
+    ) as it:
         expected = EventContext(
             actor="ada", correlation_id="c-1", causation_id="e-1", traceparent=TRACE, metadata={"k": 1}
         )

@@ -203,7 +203,11 @@ def test_metadata_of_others_with_no_trace_worth_the_name_is_no_error(stored):
 
 def test_a_context_costs_no_query():
     record_numbers(0)
-    with event_context(actor="ada", correlation_id="c"), transaction.atomic(), CaptureQueriesContext(connection) as captured:
+    with (
+        event_context(actor="ada", correlation_id="c"),
+        transaction.atomic(),
+        CaptureQueriesContext(connection) as captured,
+    ):
         record(COUNTED, {"n": 1})
     assert 1 == len(captured)
 
