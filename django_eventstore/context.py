@@ -148,24 +148,30 @@ def event_context(
 
 
 def who(actor: object) -> ActorData | None:
-    """An actor as it is stored: a text as it is, a user as its model, key and name; None for nobody and for anonymous.
+    """An actor as it is stored: a text as it is, a user as model, key and name; None for nobody and for anonymous.
 
+    A user need not be a model: what authenticates by a token often makes one that has a key or a name only.
     Raises ValueError for anything else.
     """
     if actor is None or _is_actor_data(actor):
         return actor  # type: ignore[return-value]
-    meta = getattr(actor, "_meta", None)
-    if meta is None and getattr(actor, "is_anonymous", False):
+    if getattr(actor, "is_anonymous", False):
         return None
-    key = getattr(actor, "pk", None)
-    if meta is None or key is None:
+    meta = getattr(actor, "_meta", None)
+    key = getattr(actor, "pk", None) if meta is not None else getattr(actor, "pk", getattr(actor, "id", None))
+    if key is None and (meta is not None or not getattr(actor, "is_authenticated", False)):
         raise ValueError(
             f"An actor is a text of 1 to {LONGEST_ACTOR} printable characters, a saved user, or a function that returns "
             f"one, got {actor!r}."
         )
     get_name = getattr(actor, "get_username", None)
-    label = str(get_name() if callable(get_name) else actor)
-    return {"model": str(meta.label_lower), "id": str(key), "label": _printable(label)[:LONGEST_ACTOR]}
+    label = str((get_name() if callable(get_name) else actor) or key)
+    described = {
+        "model": None if meta is None else meta.label_lower,
+        "id": key,
+        "label": _printable(label)[:LONGEST_ACTOR],
+    }
+    return {name: str(value) for name, value in described.items() if value is not None}
 
 
 def is_identifier(value: object) -> bool:

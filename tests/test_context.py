@@ -150,6 +150,28 @@ def test_the_name_of_a_user_is_made_storable():
     assert "x" * 200 == who(User(1, "x" * 300))["label"]
 
 
+class TokenUser:
+    """As of a token whose user is in no table here."""
+
+    is_authenticated = True
+
+    def __init__(self, **attributes: object) -> None:
+        vars(self).update(attributes)
+
+    def __str__(self) -> str:
+        return "token of ada"
+
+
+def test_a_user_that_is_no_model_is_kept_by_what_it_has():
+    assert {"id": "7", "label": "token of ada"} == who(TokenUser(pk=7))
+    assert {"id": "8", "label": "token of ada"} == who(TokenUser(id=8))
+    assert {"label": "token of ada"} == who(TokenUser())
+
+
+def test_a_user_without_a_name_is_named_by_its_key():
+    assert {"model": "auth.user", "id": "1", "label": "1"} == who(User(1, ""))
+
+
 def test_nobody_and_anonymous_are_nobody():
     assert who(None) is None
     assert who(Anonymous()) is None

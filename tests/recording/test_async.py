@@ -7,7 +7,7 @@ import warnings
 
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
-from django.db import transaction
+from django.db import connections, transaction
 from django.test import TestCase, override_settings
 
 from django_eventstore import EventStore, arecord, handles, record
@@ -38,9 +38,11 @@ def test_where_django_is_told_to_block_the_loop_it_does_too(monkeypatch):
     monkeypatch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "1")
 
     async def notebook():
-        # The connection is this thread's: asyncio.run stays on it.
-        with transaction.atomic():
-            record(COUNTED, {"n": 1})
+        try:
+            with transaction.atomic():
+                record(COUNTED, {"n": 1})
+        finally:
+            connections.close_all()  # those of the loop, which are not those of this thread
 
     asyncio.run(notebook())
     assert 1 == EventEntry.objects.count()
