@@ -14,7 +14,7 @@ import pytest
 from asgiref.sync import async_to_sync
 from celery import Celery, _state, current_app, shared_task
 from celery.contrib.testing.worker import start_worker
-from celery.signals import task_postrun
+from celery.signals import setup_logging, task_postrun
 from django.contrib.auth.models import User
 from django.db import connections
 from django.test import RequestFactory, override_settings
@@ -90,13 +90,18 @@ def worker(app):
     def close(**kwargs):
         connections.close_all()
 
+    def leave_logging_alone(**kwargs):
+        pass
+
     before, default = _state.get_current_app(), _state.default_app
     task_postrun.connect(close)
+    setup_logging.connect(leave_logging_alone)
     try:
         with start_worker(app, pool="solo", perform_ping_check=False, shutdown_timeout=30):
             yield
     finally:
         task_postrun.disconnect(close)
+        setup_logging.disconnect(leave_logging_alone)
         before.set_current()  # the worker has made its app the current one, and the default of every thread
         _state.set_default_app(default)
 
