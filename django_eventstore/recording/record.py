@@ -131,8 +131,9 @@ def _outside_transaction(connection: BaseDatabaseWrapper) -> None:
         return  # a transaction of the caller's own is open
     choice = get_settings().OUTSIDE_TRANSACTION
     message = (
-        f"record() was called outside transaction.atomic() on the database {connection.alias!r}: the event is stored, but the "
-        "change it reports is not in the same transaction. Wrap both in atomic(), or set EVENTSTORE['OUTSIDE_TRANSACTION'] to 'allow'."
+        f"record() was called outside transaction.atomic() on the database {connection.alias!r}: the event is stored, but "
+        "the change it reports is not in the same transaction. Wrap both in atomic(), or set "
+        "EVENTSTORE['OUTSIDE_TRANSACTION'] to 'allow'."
     )
     if choice == "error":
         raise EventStoreError(message)

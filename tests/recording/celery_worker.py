@@ -32,5 +32,5 @@ def record_in_task(number: int) -> None:
 
 @handles("test.InTask", mode="after_commit")
 def refund_later(event: dict[str, int]) -> None:
-    time.sleep(1)
+    time.sleep(4)  # longer than a worker needs to stop
     Refund.objects.create(order_id=event["n"])

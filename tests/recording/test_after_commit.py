@@ -473,9 +473,9 @@ def test_a_forked_child_has_no_threads_and_starts_its_own():
         finally:
             os._exit(0)
     os.waitpid(pid, 0)
+    os.close(write)
     assert b"(True, True, [1, 2])" == os.read(read, 1000)
     os.close(read)
-    os.close(write)
     assert [1] == numbers
 
 

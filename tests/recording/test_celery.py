@@ -27,6 +27,7 @@ from django_eventstore.forwarding.celery import FORWARD_TASK, wake_up
 from django_eventstore.models import EventEntry
 from django_eventstore.recording import EventContextMiddleware
 from django_eventstore.recording.celery import CONTEXT_HEADER
+from django_eventstore.signals import batch_delivered
 from tests.delivery import COUNTED, record_numbers, refunds
 from tests.test_context import TRACE
 
@@ -267,6 +268,22 @@ def test_an_eager_forward_task_lets_nothing_of_the_request_into_handlers(monkeyp
         (entry,) = record_numbers(1)
         assert "ada" == get_event_context().actor
     assert [EventContext(correlation_id="c-1", causation_id=str(entry.event_id))] == seen
+
+
+def test_an_eager_forward_task_is_itself_in_no_context(monkeypatch, seen):
+    def receiver(**kwargs):
+        seen.append(get_event_context())
+
+    @handles(COUNTED, name="numbers", start="beginning")
+    def follow(event): ...
+
+    batch_delivered.connect(receiver)
+    try:
+        with eager(), event_context(actor="ada"):
+            record_numbers(1)
+    finally:
+        batch_delivered.disconnect(receiver)
+    assert [EventContext()] == seen
 
 
 def test_a_task_that_is_called_is_a_function(seen):
