@@ -32,5 +32,5 @@ def record_in_task(number: int) -> None:
 
 @handles("test.InTask", mode="after_commit")
 def refund_later(event: dict[str, int]) -> None:
-    time.sleep(4)  # longer than a worker needs to stop
+    time.sleep(3)  # longer than a process of the pool needs to end
     Refund.objects.create(order_id=event["n"])

@@ -306,6 +306,8 @@ def test_a_workers_process_takes_the_context_and_ends_only_after_its_handlers(sp
             sending.send_task("tests.record_in_task", args=[7])
     process = spawn(
         *("-m", "celery", "-A", "tests.recording.celery_worker", "worker", "--pool", "prefork", "-c", "1"),
+        # The process ends with its task, at once, by os._exit().
+        *("--max-tasks-per-child", "1"),
         *("--without-gossip", "--without-mingle", "--without-heartbeat"),
         environment={"EVENTSTORE_TEST_BROKER_DIRECTORY": str(broker)},
     )
