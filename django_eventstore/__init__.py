@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from .consumers import OffsetStore
     from .context import EventContext, event_context, get_event_context
     from .delivery import Batch, Outcome
-    from .events import event
+    from .events import event, upcast
     from .forwarding import EventForwarder
     from .handlers import handles
     from .models import EventEntry
@@ -33,6 +33,7 @@ __all__ = [
     "get_event_context",
     "handles",
     "record",
+    "upcast",
 ]
 
 __version__ = "0.1.0"
@@ -54,6 +55,7 @@ _HOMES = {
     "get_event_context": "context",
     "handles": "handlers",
     "record": "recording",
+    "upcast": "events",
 }
 
 

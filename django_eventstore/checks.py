@@ -8,6 +8,7 @@ from .conf import setting_problems
 from .consumers.checks import check_consumers
 from .forwarding.celery_checks import check_beat, check_broker
 from .forwarding.checks import check_senders
+from .inspection.event_checks import check_events, check_stored_types
 from .recording.checks import check_handler_modes, check_routing
 from .store.checks import check_databases
 
@@ -32,8 +33,10 @@ def register_checks() -> None:
         check_senders,
         check_beat,
         check_broker,
+        check_events,
         check_routing,
         check_handler_modes,
     ):
         register(check, TAG)
     register(check_databases, TAG, Tags.database)
+    register(check_stored_types, TAG, Tags.database)

@@ -29,6 +29,7 @@ ROOT_NAMES = [
     "get_event_context",
     "handles",
     "record",
+    "upcast",
 ]
 
 PACKAGES = {

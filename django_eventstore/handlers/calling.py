@@ -8,8 +8,8 @@ from asgiref.sync import async_to_sync
 
 from ..context import EventContext, entered, get_event_context, valid_traceparent
 from ..delivery import DeliveredEntry
-from ..events import decode, decode_mapping, registry
-from ..exceptions import EventDecodingError, UnknownEventType
+from ..events import decode_event, decode_mapping, decode_present, registry
+from ..exceptions import EventDecodingError
 from .registry import Handler
 
 __all__ = ["call_handler"]
@@ -25,13 +25,10 @@ def call_handler(handler: Handler, entry: DeliveredEntry) -> None:
     what the caller does, with ``mode="sync"``: else whoever happens to run it, a request that forwards or an eager task,
     has nothing to do with it.
     """
-    if entry.type in handler.typed:
-        definition = registry.by_type(entry.type)
-        if definition is None:
-            raise UnknownEventType(entry.type)
-        event: object = decode(definition, entry.version, entry.payload)
+    if registry.present_type(entry.type) in handler.typed:
+        event: object = decode_event(entry.type, entry.version, entry.payload)
     else:
-        event = decode_mapping(entry.payload, type=entry.type, version=entry.version)
+        event = decode_present(entry.type, entry.version, entry.payload)
     arguments = (event, entry) if handler.takes_entry else (event,)
     with entered(_inside(entry) if handler.mode == "sync" else _because_of(entry)):
         if handler.is_async:
