@@ -20,7 +20,7 @@ from django_eventstore.forwarding import celery_checks
 from django_eventstore.forwarding.celery_checks import SCHEDULER, check_beat, check_broker
 from django_eventstore.forwarding.checks import check_senders
 from django_eventstore.handlers import handler_registry
-from django_eventstore.inspection.event_checks import check_events
+from django_eventstore.inspection.event_checks import check_events, check_stored_types
 from django_eventstore.recording.checks import check_handler_modes, check_routing
 from django_eventstore.store.checks import check_databases
 from django_eventstore.store.checks.statements import created_objects
