@@ -10,9 +10,11 @@ from uuid import UUID
 
 from django.core.checks import CheckMessage
 from django.db import models, transaction
+from django.http import HttpRequest
 
 from django_eventstore import (
     Batch,
+    EventContext,
     EventEntry,
     EventForwarder,
     EventSender,
@@ -22,6 +24,8 @@ from django_eventstore import (
     Page,
     arecord,
     event,
+    event_context,
+    get_event_context,
     handles,
     record,
     upcast,
@@ -30,6 +34,7 @@ from django_eventstore.consumers import Progress
 from django_eventstore.events import retire
 from django_eventstore.exceptions import ConcurrencyError, EpochChanged, EventStoreError
 from django_eventstore.forwarding import Forwarded
+from django_eventstore.recording import EventContextMiddleware, drain_after_commit
 from django_eventstore.signals import events_committed
 
 
@@ -101,6 +106,29 @@ def refund(event: OrderCancelled, entry: EventEntry) -> None: ...
 
 @handles("orders.*", name="log", consumer="log", transaction="batch", start="beginning")
 def log(event: dict[str, object]) -> None: ...
+
+
+def in_context(user: models.Model, run: UUID) -> None:
+    with event_context(actor=user, correlation_id=run, metadata={"why": "import"}) as context:
+        correlation_id: str | None = context.correlation_id
+    with event_context(actor=lambda: user, causation_id="e-1", traceparent="00-…"):
+        now: EventContext = get_event_context()
+    now.correlation_id = "x"  # type: ignore[misc]
+    event_context("ada")  # type: ignore[call-arg]
+    event_context(correlation_id=7)  # type: ignore[arg-type]
+    drain_after_commit(timeout=timedelta(seconds=1))
+    del correlation_id
+
+
+class TenantMiddleware(EventContextMiddleware):
+    correlation_headers = ("X-Tenant-Request",)
+
+    def actor(self, request: HttpRequest) -> object:
+        return request.headers.get("X-Tenant")
+
+
+@handles(OrderCancelled, mode="after_commit")
+def tell(event: OrderCancelled) -> None: ...
 
 
 @handles(OrderCancelled, mode="sync", start=7)
