@@ -12,12 +12,13 @@ if TYPE_CHECKING:
     from .forwarding import EventForwarder
     from .handlers import handles
     from .models import EventEntry
-    from .recording import arecord, record
+    from .recording import CapturingQuerySet, arecord, capture, record, suppressed
     from .senders import EventSender
     from .store import EventStore, Page
 
 __all__ = [
     "Batch",
+    "CapturingQuerySet",
     "EventEntry",
     "EventForwarder",
     "EventSender",
@@ -26,9 +27,11 @@ __all__ = [
     "Outcome",
     "Page",
     "arecord",
+    "capture",
     "event",
     "handles",
     "record",
+    "suppressed",
 ]
 
 __version__ = "0.1.0"
@@ -36,6 +39,7 @@ __version__ = "0.1.0"
 # An app's models.py may import these names while the app registry is still filling; what needs models is found on first use.
 _HOMES = {
     "Batch": "delivery",
+    "CapturingQuerySet": "recording",
     "EventEntry": "models",
     "EventForwarder": "forwarding",
     "EventSender": "senders",
@@ -44,9 +48,11 @@ _HOMES = {
     "Outcome": "delivery",
     "Page": "store",
     "arecord": "recording",
+    "capture": "recording",
     "event": "events",
     "handles": "handlers",
     "record": "recording",
+    "suppressed": "recording",
 }
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
+from itertools import groupby
+from typing import Any, cast
 from uuid import UUID
 from weakref import WeakKeyDictionary
 
@@ -20,8 +21,10 @@ from ..handlers import call_handler, handler_registry
 from ..models import EventEntry
 from ..signals import event_recorded, events_committed, send
 from ..store import EventStore
+from ..store.new_entries import NewEntries, Row
+from .suppression import explained
 
-__all__ = ["arecord", "forget_known_consumers", "record"]
+__all__ = ["arecord", "forget_known_consumers", "record", "record_each"]
 
 logger = logging.getLogger(__name__)
 
@@ -77,13 +80,38 @@ def _record(
 ) -> Sequence[EventEntry]:
     if event_id is not None and store.recorded(event_id) is not None:
         return store.save(*events, stream=stream, event_id=event_id)
+    metadata = explained(metadata, connections[store.using])
     entries = store.prepare(*events, stream=stream, metadata=metadata, event_id=event_id, subject=subject)
+    return _store(store, entries, expected_version=expected_version, once=event_id is not None)
+
+
+def record_each(events: Sequence[tuple[object, str]], *, using: str) -> Sequence[EventEntry]:
+    """Record events, each with its own stream, in one statement; a transaction is open.
+
+    An event without a class is a pair of its type name and a mapping.
+    """
+    store = EventStore(using)
+    metadata = explained(None, connections[using])
+    rows: list[Row] = []
+    for is_pair, group in groupby(events, key=lambda told: isinstance(told[0], tuple)):
+        if is_pair:
+            for pair, stream in group:
+                rows += store.prepare(*cast(tuple[object, ...], pair), stream=stream, metadata=metadata).rows
+        else:
+            alike, streams = zip(*group, strict=True)
+            rows += store.prepare(*alike, streams=streams, metadata=metadata).rows
+    return _store(store, NewEntries(rows))
+
+
+def _store(
+    store: EventStore, entries: NewEntries, *, expected_version: int | None = None, once: bool = False
+) -> Sequence[EventEntry]:
     for number, row in enumerate(entries.rows):
         for handler in handler_registry.sync_for(row.type):
             call_handler(handler, entries[number])
     connection = connections[store.using]
     _know_consumers(connection)  # before the insert: on SQLite the entry has its position at once
-    stored = store.append(entries, expected_version=expected_version, once=event_id is not None)
+    stored = store.append(entries, expected_version=expected_version, once=once)
     send(event_recorded, sender=EventEntry, entries=stored, using=store.using)
     _wake_after_commit(connection)
     return stored
