@@ -138,9 +138,9 @@ class CapturingQuerySet(models.QuerySet[M]):
             # PostgreSQL cannot lock what is grouped. The update itself asks the whole question again, of locked rows.
             rows = self.model._base_manager.using(using).filter(pk__in=rows.order_by().values("pk"))
         names = [field.name for field in subject.fields]
-        rows = rows.select_related(None).prefetch_related(None).order_by("pk").only("pk", *names)
+        rows = rows.select_related(None).prefetch_related(None).order_by("pk").defer(None).only("pk", *names)
         links = tuple(_parent_links(self.model))
-        return {row.pk: values_of(row, subject) for row in locked(rows, using=using, of=("self", *links)).iterator()}
+        return {row.pk: values_of(row, subject) for row in locked(rows, using=using, of=("self", *links))}
 
     def _refuse_conflicts(self, option: str) -> None:
         raise EventStoreError(

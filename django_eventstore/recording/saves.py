@@ -61,7 +61,8 @@ def make_saves_atomic(model: type[models.Model]) -> None:
             method = own.__get__(self) if own else super(model, self).save_base  # type: ignore[misc]
             method(raw, force_insert, force_update, using, update_fields)
 
-        if raw or silenced(using):
+        told = any(captures.find(type(self), kind) for kind in KINDS)
+        if raw or not told or silenced(using):
             save()
             return
         with transaction.atomic(using=using, savepoint=False):

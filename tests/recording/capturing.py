@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from django.db import models
+from django.db.models.signals import m2m_changed, post_save, pre_delete
 
 from django_eventstore.models import EventEntry
 from django_eventstore.recording.captures import captures
@@ -14,10 +15,15 @@ from django_eventstore.recording.captures import captures
 
 @pytest.fixture(autouse=True)
 def no_captures(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Nothing is captured but by the test."""
+    """Nothing is captured but by the test, and nobody listens but for it."""
     monkeypatch.setattr(captures, "_declared", {})
     monkeypatch.setattr(captures, "_found", {})
+    signals = (post_save, pre_delete, m2m_changed)
+    for signal in signals:
+        monkeypatch.setattr(signal, "receivers", list(signal.receivers))
     yield
+    for signal in signals:
+        signal.sender_receivers_cache.clear()  # also of what monkeypatch takes back afterwards
 
 
 def created(instance: models.Model) -> tuple[str, dict[str, Any]]:

@@ -73,11 +73,9 @@ def test_without_a_transaction_nobody_warns():
 
 def test_a_change_whose_event_was_refused_cannot_be_committed_by_a_caller_that_goes_on():
     capture(Order, created=lambda order: ("test.Bad", {"value": object()}))
-    with pytest.raises(transaction.TransactionManagementError), transaction.atomic():
-        try:
+    with pytest.raises(transaction.TransactionManagementError), transaction.atomic():  # noqa: PT012
+        with pytest.raises(EventEncodingError):
             Order.objects.create()
-        except EventEncodingError:
-            pass
         Order.objects.count()
     assert 0 == Order.objects.count()
 
@@ -174,7 +172,9 @@ def test_a_key_with_a_default_costs_no_question_before_the_insert():
     capture(Ticket, created=created, updated=updated)
     with CaptureQueriesContext(connection) as captured:
         Ticket(title="x").save()
-    assert [] == [query for query in captured if query["sql"].startswith("SELECT") and "ticket" in query["sql"]]
+    assert [] == [
+        query for query in captured if query["sql"].startswith("SELECT") and "captured_ticket" in query["sql"]
+    ]
     assert ["Created"] == kinds()
 
 
