@@ -15,6 +15,7 @@ pytestmark = pytest.mark.no_database
 
 ROOT_NAMES = [
     "Batch",
+    "CapturingQuerySet",
     "EventEntry",
     "EventForwarder",
     "EventSender",
@@ -23,13 +24,25 @@ ROOT_NAMES = [
     "Outcome",
     "Page",
     "arecord",
+    "capture",
     "event",
     "handles",
     "record",
+    "suppressed",
 ]
 
 PACKAGES = {
     "django_eventstore": ROOT_NAMES,
+    "django_eventstore.recording": [
+        "CapturingQuerySet",
+        "Change",
+        "Changes",
+        "arecord",
+        "capture",
+        "forget_known_consumers",
+        "record",
+        "suppressed",
+    ],
     "django_eventstore.senders": ["EventSender", "HandlerSender"],
     "django_eventstore.signals": ["batch_delivered", "delivery_failed", "event_recorded", "events_committed", "send"],
     "django_eventstore.delivery": ["Batch", "DeliveredEntry", "Outcome"],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, NamedTuple, TypeAlias
@@ -125,6 +125,7 @@ class Subject:
     """
 
     capture: Capture
+    builder: Builder
     model: type[models.Model]
 
     @cached_property
@@ -138,16 +139,26 @@ class Subject:
             found = [
                 field for field in map(opts.get_field, named) if isinstance(field, models.Field) and field.concrete
             ]
-        keys = {*opts.pk_fields, *opts.parents.values()}
-        for parent in opts.all_parents:
-            keys.update(parent._meta.pk_fields)
-        return tuple(field for field in found if field not in keys and not field.many_to_many)
+        return tuple(field for field in found if field not in self.keys and not field.many_to_many)
+
+    @cached_property
+    def keys(self) -> frozenset[models.Field[Any, Any]]:
+        """The columns of the primary key, in every table of the model."""
+        opts = self.model._meta
+        own = {*opts.pk_fields, *(link for link in opts.parents.values() if link)}
+        return frozenset(own.union(*(parent._meta.pk_fields for parent in opts.all_parents)))
 
     @cached_property
     def many_to_many(self) -> tuple[models.ManyToManyField[Any, Any], ...]:
         """The many-to-many fields that count: the named ones."""
         named = self.capture.fields or ()
         return tuple(field for field in self.model._meta.many_to_many if field.name in named)
+
+    def may_change(self, written: Collection[str] | None) -> bool:
+        """Whether a field that counts can change when these are written, by their names; None stands for all."""
+        if written is None or any(getattr(field, "generated", False) for field in self.fields):
+            return True
+        return any(field.name in written or field.attname in written for field in self.fields)
 
     def is_own(self, model: type[models.Model]) -> bool:
         """Whether the model has the subject's table as its own, and not as that of a parent."""
@@ -156,11 +167,11 @@ class Subject:
     def key_of(self, instance: models.Model) -> Any:
         """The primary key of the subject, also for an instance of a child; None while it has none."""
         key = instance._get_pk_val(self.model._meta)
-        if key is None and not self.is_own(type(instance)):
-            # A child that is made for an existing parent: Django copies the key when it saves.
-            link = instance._meta.get_ancestor_link(self.model)
-            return getattr(instance, link.attname)
-        return key
+        if key is not None and not (isinstance(key, tuple) and None in key):
+            return key
+        # A child that is made for an existing parent: Django copies the key when it saves.
+        link = None if self.is_own(type(instance)) else instance._meta.get_ancestor_link(self.model)
+        return getattr(instance, link.attname) if link else None
 
     def stream_of(self, instance: models.Model) -> str:
         """The stream of the instance."""
@@ -204,10 +215,11 @@ class Captures:
     def _search(self, model: type[models.Model], kind: Kind) -> Subject | None:
         for cls in _models_of(model):
             capture = self._declared.get(cls)
-            if capture is None or capture.builder(kind) is None or model._meta.abstract:
+            builder = capture.builder(kind) if capture else None
+            if capture is None or builder is None or model._meta.abstract:
                 continue
             line = [base for base in _models_of(model) if issubclass(base, cls) and not base._meta.abstract]
-            subject = Subject(capture=capture, model=line[-1])
+            subject = Subject(capture=capture, builder=builder, model=line[-1])
             if kind == "deleted" and not subject.is_own(model):
                 return None
             return subject

@@ -25,7 +25,7 @@ def tell_deletion(sender: type[models.Model], *, instance: models.Model, using: 
     if _is_told_by_a_child(sender, instance, using):
         return
     changes = changed({field.name: Change(row[field.name], None) for field in subject.fields})
-    tell([(instance, changes)], kind="deleted", subject=subject, using=using)
+    tell([(instance, changes)], subject=subject, using=using)
 
 
 def _is_told_by_a_child(model: type[models.Model], instance: models.Model, using: str) -> bool:

@@ -115,7 +115,7 @@ class _Links:
 
     def _tell(self, instances: Iterable[models.Model], added: tuple[Any, ...], removed: tuple[Any, ...]) -> None:
         changes = changed({self.field.name: Change(removed, added)})
-        tell(((instance, changes) for instance in instances), kind="updated", subject=self.subject, using=self.using)
+        tell(((instance, changes) for instance in instances), subject=self.subject, using=self.using)
 
 
 def _ordered(keys: Iterable[Any]) -> tuple[Any, ...]:

@@ -46,12 +46,11 @@ class CapturingQuerySet(models.QuerySet[M]):
         """
         subject, using = captures.find(self.model, "created"), self._written()
         arguments = (batch_size, ignore_conflicts, update_conflicts, update_fields, unique_fields)
-        updates = update_conflicts and captures.find(self.model, "updated") is not None
-        if (subject is None and not updates) or silenced(using):
+        is_captured = subject is not None or (update_conflicts and captures.find(self.model, "updated") is not None)
+        if not is_captured or silenced(using):
             return super().bulk_create(objs, *arguments)
-        if ignore_conflicts or update_conflicts:
-            self._refuse_conflicts("ignore_conflicts" if ignore_conflicts else "update_conflicts")
-        assert subject is not None  # noqa: S101 - for the type checker: updates needs update_conflicts
+        if subject is None or ignore_conflicts or update_conflicts:
+            raise self._conflicts("ignore_conflicts" if ignore_conflicts else "update_conflicts")
         with transaction.atomic(using=using, savepoint=False):
             created = super().bulk_create(objs, *arguments)
             if any(instance.pk is None for instance in created):
@@ -59,7 +58,7 @@ class CapturingQuerySet(models.QuerySet[M]):
                     f"{using!r} does not return the keys of the rows of bulk_create(), so that their events would have no "
                     "stream. Save them one by one, or wrap the call in suppressed()."
                 )
-            tell(_creations(created, subject, using), kind="created", subject=subject, using=using)
+            tell(_creations(created, subject, using), subject=subject, using=using)
         return created
 
     def update(self, **kwargs: Any) -> int:
@@ -74,16 +73,15 @@ class CapturingQuerySet(models.QuerySet[M]):
             or self._is_told_elsewhere
             or self.query.is_sliced
             or self.query.combinator
-            or not _may_change(subject, self.model, kwargs)
             or silenced(using)
+            or not self._may_change(subject, kwargs)
         ):
             return super().update(**kwargs)
-        self._refuse_new_keys(kwargs)
         with transaction.atomic(using=using, savepoint=False):
             before = self._lock(subject, using)
             plain = self.using(using)
             count = sum(models.QuerySet.update(plain.filter(pk__in=keys), **kwargs) for keys in _chunks(before, using))
-            tell(_updates(self.model, before, subject, using), kind="updated", subject=subject, using=using)
+            tell(_updates(self.model, before, subject, using), subject=subject, using=using)
         self._result_cache = None
         return count
 
@@ -96,15 +94,14 @@ class CapturingQuerySet(models.QuerySet[M]):
         plain._is_told_elsewhere = True
         objs, fields = tuple(objs), tuple(fields)
         keys = [instance.pk for instance in objs]
-        names = dict.fromkeys(fields)
-        if subject is None or None in keys or not _may_change(subject, self.model, names) or silenced(using):
+        if subject is None or None in keys or not subject.may_change(fields) or silenced(using):
             return models.QuerySet.bulk_update(plain, objs, fields, batch_size)
         with transaction.atomic(using=using, savepoint=False):
             before: dict[Any, Row] = {}
             for chunk in _chunks(keys, using):
                 before |= self.using(using).filter(pk__in=chunk)._lock(subject, using)
             count = models.QuerySet.bulk_update(plain, objs, fields, batch_size)
-            tell(_updates(self.model, before, subject, using), kind="updated", subject=subject, using=using)
+            tell(_updates(self.model, before, subject, using), subject=subject, using=using)
         return count
 
     bulk_update.alters_data = True  # type: ignore[attr-defined]
@@ -142,20 +139,23 @@ class CapturingQuerySet(models.QuerySet[M]):
         links = tuple(_parent_links(self.model))
         return {row.pk: values_of(row, subject) for row in locked(rows, using=using, of=("self", *links))}
 
-    def _refuse_conflicts(self, option: str) -> None:
-        raise EventStoreError(
+    def _conflicts(self, option: str) -> EventStoreError:
+        return EventStoreError(
             f"bulk_create({option}=True) of {self.model._meta.label}, which is captured: the database does not say which "
             "rows are new. Use get_or_create() or update_or_create(), or look for the existing rows first and split; or wrap "
             "the call in suppressed() and record what happened yourself."
         )
 
-    def _refuse_new_keys(self, values: Iterable[str]) -> None:
-        keys = {"pk", *(name for key in self.model._meta.pk_fields for name in (key.name, key.attname))}
-        if not keys.isdisjoint(values):
+    def _may_change(self, subject: Subject, written: Collection[str]) -> bool:
+        """Whether a field that counts can change. EventStoreError for the primary key, of which nothing could be told."""
+        columns = subject.keys.union(self.model._meta.pk_fields)
+        keys = {"pk", *(name for key in columns for name in (key.name, key.attname))}
+        if not keys.isdisjoint(written):
             raise EventStoreError(
                 f"update() of the primary key of {self.model._meta.label}, which is captured: its stream would have another "
                 "name. Make new rows and delete the old ones, or wrap the call in suppressed()."
             )
+        return subject.may_change(written)
 
 
 def _parent_links(model: type[models.Model], prefix: str = "") -> Iterator[str]:
@@ -163,15 +163,6 @@ def _parent_links(model: type[models.Model], prefix: str = "") -> Iterator[str]:
         if link is not None:
             yield f"{prefix}{link.name}"
             yield from _parent_links(parent, f"{prefix}{link.name}__")
-
-
-def _may_change(subject: Subject, model: type[models.Model], values: Iterable[str]) -> bool:
-    """Whether a field that counts is written, directly or by the database itself."""
-    if any(getattr(field, "generated", False) for field in subject.fields):
-        return True
-    opts = model._meta
-    written = {opts.pk if name == "pk" else opts.get_field(name) for name in values}
-    return not written.isdisjoint({*subject.fields, *opts.pk_fields})
 
 
 def _chunks(keys: Collection[Any], using: str) -> Iterator[list[Any]]:
@@ -182,8 +173,7 @@ def _chunks(keys: Collection[Any], using: str) -> Iterator[list[Any]]:
 
 
 def _creations(created: Sequence[models.Model], subject: Subject, using: str) -> Iterator[tuple[models.Model, Changes]]:
-    builder = subject.capture.created
-    if builder is None or not builder.takes_changes:
+    if not subject.builder.takes_changes:
         return ((instance, {}) for instance in as_written(created, using=using))
     rows = subject.model._base_manager.using(using).in_bulk([instance.pk for instance in created])
     values = {key: values_of(row, subject) for key, row in rows.items()}

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import wraps
-from typing import Any
 
 from django.db import models, router, transaction
 
@@ -52,7 +51,7 @@ def make_saves_atomic(model: type[models.Model]) -> None:
         force_insert: bool | tuple[type[models.Model], ...] = False,
         force_update: bool = False,
         using: str | None = None,
-        update_fields: Any = None,
+        update_fields: Collection[str] | None = None,
     ) -> None:
         using = using or router.db_for_write(type(self), instance=self)
 
@@ -66,7 +65,8 @@ def make_saves_atomic(model: type[models.Model]) -> None:
             save()
             return
         with transaction.atomic(using=using, savepoint=False):
-            token = _saving.set(_Save(self, _rows_before(self, using, certainly_new=force_insert is True)))
+            rows = _rows_before(self, using, update_fields, certainly_new=force_insert is True)
+            token = _saving.set(_Save(self, rows))
             try:
                 save()
             finally:
@@ -76,7 +76,9 @@ def make_saves_atomic(model: type[models.Model]) -> None:
     model.save_base = save_base  # type: ignore[method-assign, assignment]
 
 
-def _rows_before(instance: models.Model, using: str, *, certainly_new: bool) -> dict[type[models.Model], Row | None]:
+def _rows_before(
+    instance: models.Model, using: str, update_fields: Collection[str] | None, *, certainly_new: bool
+) -> dict[type[models.Model], Row | None]:
     rows: dict[type[models.Model], Row | None] = {}
     updated, created = captures.find(type(instance), "updated"), captures.find(type(instance), "created")
     certainly_new = certainly_new or _is_new_by_its_key(instance)
@@ -85,8 +87,8 @@ def _rows_before(instance: models.Model, using: str, *, certainly_new: bool) -> 
             continue
         own = subject.is_own(type(instance))
         # post_save tells whether the instance's own row is new, never whether a parent's was there.
-        wanted = not certainly_new and subject is updated if own else True
-        if wanted:
+        wanted = subject is updated and not certainly_new and subject.may_change(update_fields)
+        if wanted or not own:
             key = subject.key_of(instance)
             rows[subject.model] = None if key is None else lock_row(subject, key, using=using)
     return rows
@@ -99,7 +101,14 @@ def _is_new_by_its_key(instance: models.Model) -> bool:
 
 
 def tell_save(
-    sender: type[models.Model], *, instance: models.Model, created: bool, raw: bool, using: str, **kwargs: object
+    sender: type[models.Model],
+    *,
+    instance: models.Model,
+    created: bool,
+    raw: bool,
+    using: str,
+    update_fields: Collection[str] | None,
+    **kwargs: object,
 ) -> None:
     """Receiver of post_save."""
     if raw:
@@ -118,16 +127,15 @@ def tell_save(
     was_there = {model: row is not None for model, row in save.rows.items()}
     for kind, subject in told:
         is_new = created if subject.is_own(sender) else not was_there[subject.model]
-        if is_new != (kind == "created"):
+        if is_new != (kind == "created") or not (is_new or subject.may_change(update_fields)):
             continue
         changes = _creation(instance, subject, using) if is_new else _changes(save, subject, using)
         if is_new or changes:
-            tell([(as_written([instance], using=using)[0], changes)], kind=kind, subject=subject, using=using)
+            tell([(as_written([instance], using=using)[0], changes)], subject=subject, using=using)
 
 
 def _creation(instance: models.Model, subject: Subject, using: str) -> Changes:
-    builder = subject.capture.created
-    if builder is None or not builder.takes_changes:
+    if not subject.builder.takes_changes:
         return {}
     row = read_row(subject, subject.key_of(instance), using=using) or {}
     return changed({field.name: Change(None, row.get(field.name)) for field in subject.fields})

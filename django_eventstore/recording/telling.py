@@ -8,7 +8,7 @@ from contextvars import ContextVar
 
 from django.db import models
 
-from .captures import Changes, Kind, Subject
+from .captures import Builder, Changes, Subject
 from .record import record_each
 
 __all__ = ["gathered", "tell"]
@@ -18,11 +18,11 @@ Told = list[tuple[object, str]]
 _gathering: ContextVar[tuple[str, Told] | None] = ContextVar("eventstore_gathering", default=None)
 
 
-def tell(changes: Iterable[tuple[models.Model, Changes]], *, kind: Kind, subject: Subject, using: str) -> None:
+def tell(changes: Iterable[tuple[models.Model, Changes]], *, subject: Subject, using: str) -> None:
     """Record the events of changed instances in one statement; the transaction of the change is open."""
     told: Told = []
     for instance, change in changes:
-        events = _built(instance, change, kind=kind, subject=subject)
+        events = _built(instance, change, subject.builder)
         if events:
             stream = subject.stream_of(instance)
             told += ((event, stream) for event in events)
@@ -46,9 +46,7 @@ def gathered(*, using: str) -> Iterator[None]:
         record_each(told, using=using)
 
 
-def _built(instance: models.Model, changes: Changes, *, kind: Kind, subject: Subject) -> list[object]:
-    builder = subject.capture.builder(kind)
-    assert builder is not None  # noqa: S101 - a subject is found by its builder
+def _built(instance: models.Model, changes: Changes, builder: Builder) -> list[object]:
     result = builder.function(instance, changes) if builder.takes_changes else builder.function(instance)
     if result is None:
         return []

@@ -110,8 +110,25 @@ class Person(models.Model):
         return self.name
 
 
+class Seat(models.Model):
+    pk = models.CompositePrimaryKey("row", "number")
+    row = models.IntegerField()
+    number = models.IntegerField()
+    guest = models.CharField(max_length=50, blank=True)
+
+    objects = CapturingQuerySet.as_manager()
+
+    def __str__(self) -> str:
+        return f"seat {self.row}/{self.number}"
+
+
 class Account(models.Model):
     """Its base manager records, too, so that what Django changes through it is seen."""
+
+    balance = models.IntegerField(default=0)
+    is_overdrawn = models.GeneratedField(
+        expression=models.Q(balance__lt=0), output_field=models.BooleanField(), db_persist=True
+    )
 
     owner = models.ForeignKey(Customer, null=True, on_delete=models.SET_NULL, related_name="accounts")
 

@@ -10,9 +10,9 @@ from django.test.utils import CaptureQueriesContext
 
 from django_eventstore import capture, handles
 from django_eventstore.exceptions import EventEncodingError, EventStoreError
-from tests.captured.models import Account, Country, Customer, Order, Place, Restaurant, Tag, UrgentOrder
+from tests.captured.models import Account, Country, Customer, Order, Place, Restaurant, Seat, Tag, UrgentOrder
 from tests.delivery import rolled_back
-from tests.recording.capturing import changes, created, kinds, told, updated
+from tests.recording.capturing import changes, created, deleted, kinds, told, updated
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
 
@@ -204,6 +204,7 @@ def test_update_of_any_query_is_told(query):
         (FieldDoesNotExist, lambda: Order.objects.update(nothing="x")),
         (EventStoreError, lambda: Order.objects.update(pk=7)),
         (EventStoreError, lambda: Order.objects.update(id=7)),
+        (EventStoreError, lambda: UrgentOrder.objects.update(id=7)),
     ],
 )
 def test_update_that_cannot_be_is_refused(orders, error, wrong):
@@ -223,6 +224,13 @@ def test_update_of_a_child_is_told_as_its_parent_declares():
     capture(Place, updated=updated)
     assert 1 == Restaurant.objects.filter(stars=1).update(name="b", stars=2)
     assert [("Updated", f"place-{restaurant.pk}", {"name": ["a", "b"]})] == told()
+
+
+def test_update_of_the_key_of_a_parent_is_refused():
+    capture(Place, updated=updated)
+    for name in ("pk", "id", "place_ptr", "place_ptr_id"):
+        with pytest.raises(EventStoreError):
+            Restaurant.objects.update(**{name: 7})
 
 
 def test_update_of_a_child_is_told_with_the_fields_of_all_its_tables():
@@ -267,6 +275,41 @@ def test_update_does_not_wait_for_who_refers_to_the_row(orders, elsewhere):
     with transaction.atomic():
         Line.objects.create(order=orders[0], sku="a")
         assert 3 == elsewhere(Order.objects.update, note="x").result(timeout=20)
+
+
+def test_update_that_changes_a_generated_field_is_told():
+    account = Account.objects.create(balance=5)
+    capture(Account, updated=updated, fields=["is_overdrawn"])
+    Account.objects.update(balance=3)
+    Account.objects.update(balance=-3)
+    assert [{"is_overdrawn": [False, True]}] == changes()
+    account.balance = 4
+    account.save(update_fields=["balance"])
+    assert {"is_overdrawn": [True, False]} == changes()[1]
+
+
+def test_a_generated_field_does_not_count_unless_it_is_named():
+    Account.objects.create()
+    capture(Account, updated=updated)
+    Account.objects.update(balance=-3)
+    assert [{"balance": [0, -3]}] == changes()
+
+
+def test_rows_with_a_composite_key_are_told():
+    capture(Seat, created=created, updated=updated, deleted=deleted)
+    seat = Seat(row=1, number=2)
+    seat.save()
+    seat.guest = "ada"
+    seat.save()
+    Seat.objects.bulk_create([Seat(row=1, number=3)])
+    Seat.objects.filter(number=3).update(guest="bob")
+    seat.guest = "eve"
+    Seat.objects.bulk_update([seat], ["guest"])
+    Seat.objects.filter(number=3).delete()
+    seat.delete()
+    assert ["Created", "Updated", "Created", "Updated", "Updated", "Deleted", "Deleted"] == kinds()
+    assert [["", "ada"], ["", "bob"], ["ada", "eve"]] == [change["guest"] for change in changes()]
+    assert 2 == len(set(streams()))
 
 
 # --- bulk_update ---

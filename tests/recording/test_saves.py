@@ -241,6 +241,16 @@ def test_update_fields_bounds_what_changes(order):
     assert [{"note": ["", "x"]}] == changes()
 
 
+def test_a_save_of_other_fields_asks_nothing_of_the_row():
+    order = Order.objects.create()
+    capture(Order, updated=updated, fields=["status"])
+    order.note = "x"
+    with CaptureQueriesContext(connection) as captured:
+        order.save(update_fields=["note"])
+    assert ["UPDATE"] == [query["sql"].split()[0] for query in captured if "captured_order" in query["sql"]]
+    assert [] == told()
+
+
 def test_an_expression_is_told_by_its_value(order):
     seen = []
 
