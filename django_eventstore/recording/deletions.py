@@ -17,7 +17,7 @@ __all__ = ["descendants", "tell_deletion"]
 def tell_deletion(sender: type[models.Model], *, instance: models.Model, using: str, **kwargs: object) -> None:
     """Receiver of pre_delete, which Django sends inside the transaction of the deletion, while related rows still exist."""
     subject = captures.find(sender, "deleted")
-    if subject is None or silenced(using):
+    if subject is None or silenced():
         return
     row = lock_row(subject, instance.pk, using=using, to_delete=True)
     if row is None:

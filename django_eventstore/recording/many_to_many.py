@@ -37,7 +37,7 @@ def tell_links(
     captured = model if reverse else type(instance)
     field = next((field for field in captured_fields(captured) if field.remote_field.through is sender), None)
     subject = captures.find(captured, "updated")
-    if field is None or subject is None or came_from_a_fixture(instance) or silenced(using):
+    if field is None or subject is None or came_from_a_fixture(instance) or silenced():
         return
     links = _Links(field=field, subject=subject, instance=instance, reverse=reverse, using=using)
     noted = f"eventstore_{sender._meta.label}"

@@ -47,7 +47,7 @@ class CapturingQuerySet(models.QuerySet[M]):
         subject, using = captures.find(self.model, "created"), self._written()
         arguments = (batch_size, ignore_conflicts, update_conflicts, update_fields, unique_fields)
         is_captured = subject is not None or (update_conflicts and captures.find(self.model, "updated") is not None)
-        if not is_captured or silenced(using):
+        if not is_captured or silenced():
             return super().bulk_create(objs, *arguments)
         if subject is None or ignore_conflicts or update_conflicts:
             raise self._conflicts("ignore_conflicts" if ignore_conflicts else "update_conflicts")
@@ -73,7 +73,7 @@ class CapturingQuerySet(models.QuerySet[M]):
             or self._is_told_elsewhere
             or self.query.is_sliced
             or self.query.combinator
-            or silenced(using)
+            or silenced()
             or not self._may_change(subject, kwargs)
         ):
             return super().update(**kwargs)
@@ -94,7 +94,7 @@ class CapturingQuerySet(models.QuerySet[M]):
         plain._is_told_elsewhere = True
         objs, fields = tuple(objs), tuple(fields)
         keys = [instance.pk for instance in objs]
-        if subject is None or None in keys or not subject.may_change(fields) or silenced(using):
+        if subject is None or None in keys or not subject.may_change(fields) or silenced():
             return models.QuerySet.bulk_update(plain, objs, fields, batch_size)
         with transaction.atomic(using=using, savepoint=False):
             before: dict[Any, Row] = {}

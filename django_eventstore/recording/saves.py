@@ -61,7 +61,7 @@ def make_saves_atomic(model: type[models.Model]) -> None:
             method(raw, force_insert, force_update, using, update_fields)
 
         told = any(captures.find(type(self), kind) for kind in KINDS)
-        if raw or not told or silenced(using):
+        if raw or not told or silenced():
             save()
             return
         with transaction.atomic(using=using, savepoint=False):
@@ -116,7 +116,7 @@ def tell_save(
         return
     vars(instance._state).pop(RAW, None)
     told = [(kind, subject) for kind in KINDS if (subject := captures.find(sender, kind))]
-    if not told or silenced(using):
+    if not told or silenced():
         return
     save = _saving.get()
     if save is None or save.instance is not instance:

@@ -40,13 +40,9 @@ def suppressed(reason: str) -> Iterator[None]:
             _mark(connection, reason)
 
 
-def silenced(using: str) -> bool:
-    """Whether a captured change on this database is not to be told. Its transaction remembers the reason."""
-    reason = _reason.get()
-    if reason is None:
-        return False
-    _mark(connections[using], reason)
-    return True
+def silenced() -> bool:
+    """Whether a captured change is not to be told."""
+    return _reason.get() is not None
 
 
 def explained(metadata: Mapping[str, object] | None, connection: BaseDatabaseWrapper) -> Mapping[str, object] | None:

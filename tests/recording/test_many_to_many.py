@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from concurrent.futures import TimeoutError as NotYet
+
 import pytest
 from django.db import transaction
 
@@ -127,7 +129,7 @@ def test_of_two_transactions_that_change_the_same_link_one_tells_it(order, tags,
     with transaction.atomic():
         getattr(order.tags, change)(tag)
         waiting = elsewhere(getattr(other.tags, change), tag)
-        with pytest.raises(Exception):  # noqa: B017 - concurrent.futures.TimeoutError is another class in Python 3.10
+        with pytest.raises(NotYet):
             waiting.result(timeout=0.3)
     waiting.result(timeout=20)
     assert 1 == len(told())

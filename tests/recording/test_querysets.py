@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from concurrent.futures import TimeoutError as NotYet
+
 import pytest
 from asgiref.sync import async_to_sync
 from django.core.exceptions import FieldDoesNotExist
@@ -10,7 +12,7 @@ from django.test.utils import CaptureQueriesContext
 
 from django_eventstore import capture, handles
 from django_eventstore.exceptions import EventEncodingError, EventStoreError
-from tests.captured.models import Account, Country, Customer, Order, Place, Restaurant, Seat, Tag, UrgentOrder
+from tests.captured.models import Account, Country, Customer, Line, Order, Place, Restaurant, Seat, Tag, UrgentOrder
 from tests.delivery import rolled_back
 from tests.recording.capturing import changes, created, deleted, kinds, told, updated
 
@@ -255,24 +257,41 @@ def test_aupdate_tells(orders):
     assert [{"note": ["a", "x"]}] == changes()
 
 
+def wait_for(future):
+    """Until it waits for a lock, or has had the time to do so."""
+    with pytest.raises(NotYet):
+        future.result(timeout=0.5)
+
+
 @pytest.mark.postgresql
 @pytest.mark.mariadb
-def test_update_waits_for_a_change_and_asks_its_question_again(orders, elsewhere):
-    def cancel():
-        return Order.objects.filter(note="a").update(note="late")
-
+@pytest.mark.parametrize("query", [lambda: Order.objects.all(), lambda: Order.objects.distinct()])
+def test_update_waits_for_a_change_and_asks_its_question_again(orders, elsewhere, query):
     with transaction.atomic():
         Order.objects.filter(note="a").update(note="early")
-        waiting = elsewhere(cancel)
+        waiting = elsewhere(lambda: query().filter(note="a").update(note="late"))
+        wait_for(waiting)
     assert 0 == waiting.result(timeout=20)
     assert [{"note": ["a", "early"]}] == changes()
 
 
 @pytest.mark.postgresql
-def test_update_does_not_wait_for_who_refers_to_the_row(orders, elsewhere):
-    from tests.captured.models import Line
-
+@pytest.mark.mariadb
+@pytest.mark.parametrize("query", [lambda: Order.objects.all(), lambda: Order.objects.distinct()])
+def test_update_that_has_waited_tells_what_it_found(orders, elsewhere, query):
     with transaction.atomic():
+        Order.objects.filter(pk=orders[0].pk).update(note="early")
+        waiting = elsewhere(lambda: query().filter(pk=orders[0].pk).update(note="late"))
+        wait_for(waiting)
+    assert 1 == waiting.result(timeout=20)
+    assert [{"note": ["a", "early"]}, {"note": ["early", "late"]}] == changes()
+
+
+@pytest.mark.postgresql
+def test_update_does_not_wait_for_who_refers_to_the_row(orders, elsewhere):
+    with transaction.atomic():
+        with connection.cursor() as cursor:
+            cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")  # Django's foreign keys are else looked at by the commit
         Line.objects.create(order=orders[0], sku="a")
         assert 3 == elsewhere(Order.objects.update, note="x").result(timeout=20)
 

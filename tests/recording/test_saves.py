@@ -368,6 +368,17 @@ def test_a_save_past_save_base_is_refused(order):
     with pytest.raises(EventStoreError, match="past its save_base"):
         models.Model.save_base(order)
 
+    def past_it(instance, **kwargs):
+        if instance.pk != order.pk:
+            models.Model.save_base(order)
+
+    post_save.connect(past_it, sender=Order)
+    try:
+        with pytest.raises(EventStoreError, match="past its save_base"):
+            Order.objects.create()
+    finally:
+        post_save.disconnect(past_it, sender=Order)
+
 
 @pytest.mark.postgresql
 @pytest.mark.mariadb
