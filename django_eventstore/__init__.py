@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .consumers import OffsetStore
     from .delivery import Batch, Outcome
-    from .events import event
+    from .events import event, upcast
     from .forwarding import EventForwarder
     from .handlers import handles
     from .models import EventEntry
@@ -32,6 +32,7 @@ __all__ = [
     "handles",
     "record",
     "suppressed",
+    "upcast",
 ]
 
 __version__ = "0.1.0"
@@ -53,6 +54,7 @@ _HOMES = {
     "handles": "handlers",
     "record": "recording",
     "suppressed": "recording",
+    "upcast": "events",
 }
 
 

@@ -20,6 +20,7 @@ from django_eventstore.forwarding import celery_checks
 from django_eventstore.forwarding.celery_checks import SCHEDULER, check_beat, check_broker
 from django_eventstore.forwarding.checks import check_senders
 from django_eventstore.handlers import handler_registry
+from django_eventstore.inspection.event_checks import check_events, check_stored_types
 from django_eventstore.recording.checks import check_captures
 from django_eventstore.store.checks import check_databases
 from django_eventstore.store.checks.statements import created_objects
@@ -477,9 +478,11 @@ def test_every_check_is_registered_and_runs_once(monkeypatch: pytest.MonkeyPatch
 
     register_checks()
 
-    always = {check_settings, check_consumers, check_senders, check_captures, check_beat, check_broker}
-    assert {*always, check_databases} == set(fresh.get_checks())
-    assert [check_databases] == [check for check in fresh.get_checks() if Tags.database in check.tags]
+    always = {check_settings, check_consumers, check_senders, check_captures, check_beat, check_broker, check_events}
+    assert {*always, check_databases, check_stored_types} == set(fresh.get_checks())
+    assert {check_databases, check_stored_types} == {
+        check for check in fresh.get_checks() if Tags.database in check.tags
+    }
     with override_settings(EVENTSTORE={"LEASES": 1}):
         messages = fresh.run_checks(tags=[TAG])
     assert [Error] == [type(each) for each in messages if each.id == "django_eventstore.E001"]

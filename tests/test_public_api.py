@@ -29,6 +29,7 @@ ROOT_NAMES = [
     "handles",
     "record",
     "suppressed",
+    "upcast",
 ]
 
 PACKAGES = {

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar, get_args
 
-from ..events import matches, registry, validate_pattern
+from ..events import registry, selects, validate_pattern
 
 __all__ = ["Handler", "HandlerRegistry", "Mode", "TransactionScope", "handler_registry", "handles"]
 
@@ -38,7 +38,7 @@ class Handler:
 
     def wants(self, type: str) -> bool:
         """Whether the handler is called for events of this type."""
-        return any(matches(pattern, type) for pattern in self.events)
+        return selects(self.events, type)
 
 
 class HandlerRegistry:
@@ -65,6 +65,10 @@ class HandlerRegistry:
         """Forget a handler, for tests that declare one."""
         del self._handlers[name]
         self._sync.clear()
+
+    def all(self) -> tuple[Handler, ...]:
+        """Every declared handler."""
+        return tuple(self._handlers.values())
 
     def durable(self) -> tuple[Handler, ...]:
         """Handlers that a consumer runs after the commit."""

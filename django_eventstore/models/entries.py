@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
-from ..events import decode_mapping
+from ..events import decode_event, decode_mapping
 from ..exceptions import AppendOnlyError
 from .fields import DatabaseNow, ExactCharField, ExactTextField, Uuid7
 
@@ -113,8 +113,16 @@ class EventEntry(models.Model):
 
     @property
     def data(self) -> dict[str, Any]:
-        """The payload as plain Python values."""
+        """The payload as plain Python values, in the form it was recorded in."""
         return decode_mapping(self.payload, type=self.type, version=self.version)
+
+    @property
+    def event(self) -> object:
+        """The event as an instance of its class, in the form of today; upcasters have run.
+
+        Raises UnknownEventType when no class has this type name or alias, and EventDecodingError.
+        """
+        return decode_event(self.type, self.version, self.payload)
 
 
 class StreamVersion(models.Model):

@@ -217,7 +217,7 @@ class EventStore:
             known = self.recorded(event_id)
             if known is None:
                 raise
-            if (known.type, known.stream) != (new.type, new.stream):
+            if (registry.present_type(known.type), known.stream) != (new.type, new.stream):
                 raise EventIdConflict(event_id=known.event_id, type=known.type, stream=known.stream) from None
             return known
         return entries[0]
@@ -226,7 +226,7 @@ class EventStore:
         kinds = _kinds(events)
         if len(kinds) != 1:
             raise ValueError("event_id names one event; record them one by one.")
-        if kinds[0].type != known.type or stream_name(stream) != known.stream:
+        if kinds[0].type != registry.present_type(known.type) or stream_name(stream) != known.stream:
             raise EventIdConflict(event_id=known.event_id, type=known.type, stream=known.stream)
 
 
@@ -249,7 +249,7 @@ def _kinds(events: tuple[object, ...]) -> list[_Kind]:
                 reason='a type name has at least two parts joined by dots, as in "orders.OrderPlaced"',
             )
         definition = registry.by_type(events[0])
-        return [_Kind(events[0], definition.version if definition else 1)]
+        return [_Kind(definition.type, definition.version) if definition else _Kind(events[0], 1)]
     kinds = {cls: _kind_of(cls) for cls in dict.fromkeys(map(type, events))}
     return [kinds[type(event)] for event in events]
 

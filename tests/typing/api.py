@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 from django.core.checks import CheckMessage
@@ -26,8 +27,10 @@ from django_eventstore import (
     handles,
     record,
     suppressed,
+    upcast,
 )
 from django_eventstore.consumers import Progress
+from django_eventstore.events import retire
 from django_eventstore.exceptions import ConcurrencyError, EpochChanged, EventStoreError
 from django_eventstore.forwarding import Forwarded
 from django_eventstore.recording import Changes
@@ -44,6 +47,32 @@ class OrderCancelled:
 # The decorator keeps the class what it is.
 cancelled: OrderCancelled = OrderCancelled(order_id=1, reason="late")
 order_id: int = cancelled.order_id
+
+
+@event("sales.OrderCancelled", version=2, aliases=["orders.OrderCancelled2"])
+@dataclass(frozen=True)
+class Renamed:
+    order: int
+
+
+@upcast("sales.OrderCancelled", from_version=1)
+def renamed_field(payload: dict[str, Any]) -> dict[str, Any]:
+    return {"order": payload["order_id"]}
+
+
+# The decorator keeps the function what it is.
+upcasted: dict[str, Any] = renamed_field({})
+retire("orders.OrderForgotten", reason="never used")
+
+
+@upcast("sales.OrderCancelled", from_version="1")  # type: ignore[arg-type]
+def wrong_version(payload: dict[str, Any]) -> dict[str, Any]:
+    return payload
+
+
+@upcast("sales.OrderCancelled", from_version=2)  # type: ignore[type-var]
+def takes_no_payload(payload: int) -> int:
+    return payload
 
 
 class Order(models.Model):
