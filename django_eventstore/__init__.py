@@ -13,12 +13,13 @@ if TYPE_CHECKING:
     from .forwarding import EventForwarder
     from .handlers import handles
     from .models import EventEntry
-    from .recording import arecord, record
+    from .recording import CapturingQuerySet, arecord, capture, record, suppressed
     from .senders import EventSender
     from .store import EventStore, Page
 
 __all__ = [
     "Batch",
+    "CapturingQuerySet",
     "EventContext",
     "EventEntry",
     "EventForwarder",
@@ -28,11 +29,13 @@ __all__ = [
     "Outcome",
     "Page",
     "arecord",
+    "capture",
     "event",
     "event_context",
     "get_event_context",
     "handles",
     "record",
+    "suppressed",
     "upcast",
 ]
 
@@ -41,6 +44,7 @@ __version__ = "0.1.0"
 # An app's models.py may import these names while the app registry is still filling; what needs models is found on first use.
 _HOMES = {
     "Batch": "delivery",
+    "CapturingQuerySet": "recording",
     "EventContext": "context",
     "EventEntry": "models",
     "EventForwarder": "forwarding",
@@ -50,11 +54,13 @@ _HOMES = {
     "Outcome": "delivery",
     "Page": "store",
     "arecord": "recording",
+    "capture": "recording",
     "event": "events",
     "event_context": "context",
     "get_event_context": "context",
     "handles": "handlers",
     "record": "recording",
+    "suppressed": "recording",
     "upcast": "events",
 }
 

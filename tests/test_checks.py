@@ -21,6 +21,7 @@ from django_eventstore.forwarding.celery_checks import SCHEDULER, check_beat, ch
 from django_eventstore.forwarding.checks import check_senders
 from django_eventstore.handlers import handler_registry
 from django_eventstore.inspection.event_checks import check_events, check_stored_types
+from django_eventstore.recording.capture_checks import check_captures
 from django_eventstore.recording.checks import check_handler_modes, check_routing
 from django_eventstore.store.checks import check_databases
 from django_eventstore.store.checks.statements import created_objects
@@ -512,6 +513,7 @@ def test_every_check_is_registered_and_runs_once(monkeypatch: pytest.MonkeyPatch
     register_checks()
 
     always = {
+        check_captures,
         check_settings,
         check_consumers,
         check_senders,

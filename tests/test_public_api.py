@@ -15,6 +15,7 @@ pytestmark = pytest.mark.no_database
 
 ROOT_NAMES = [
     "Batch",
+    "CapturingQuerySet",
     "EventContext",
     "EventEntry",
     "EventForwarder",
@@ -24,24 +25,31 @@ ROOT_NAMES = [
     "Outcome",
     "Page",
     "arecord",
+    "capture",
     "event",
     "event_context",
     "get_event_context",
     "handles",
     "record",
+    "suppressed",
     "upcast",
 ]
 
 PACKAGES = {
     "django_eventstore": ROOT_NAMES,
-    "django_eventstore.senders": ["EventSender", "HandlerSender"],
     "django_eventstore.recording": [
+        "CapturingQuerySet",
+        "Change",
+        "Changes",
         "EventContextMiddleware",
         "arecord",
+        "capture",
         "drain_after_commit",
         "forget_known_consumers",
         "record",
+        "suppressed",
     ],
+    "django_eventstore.senders": ["EventSender", "HandlerSender"],
     "django_eventstore.signals": [
         "batch_delivered",
         "delivery_failed",

@@ -7,7 +7,8 @@ import os
 import warnings
 from asyncio import _get_running_loop
 from collections.abc import Mapping, Sequence
-from typing import Any
+from itertools import groupby
+from typing import Any, TypedDict, cast
 from uuid import UUID
 from weakref import WeakKeyDictionary
 
@@ -17,21 +18,21 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from ..conf import get_settings
 from ..consumers import OffsetStore, declared_consumers
-from ..context import EventContext, active_context
+from ..context import active_context
 from ..exceptions import EventStoreError
 from ..handlers import call_handler, handler_registry
 from ..models import EventEntry
 from ..signals import event_recorded, events_committed, send
 from ..store import EventStore
+from ..store.new_entries import NewEntries, Row
 from .after_commit import run_after_commit
 from .aliases import alias_for
 from .commit_hooks import CommitHook, in_test, is_registered, register
+from .suppression import explained
 
-__all__ = ["arecord", "forget_known_consumers", "record"]
+__all__ = ["arecord", "forget_known_consumers", "record", "record_each"]
 
 logger = logging.getLogger(__name__)
-
-NO_CONTEXT = EventContext()
 
 # By alias: the declarations of which this process has seen that every consumer has its start. Only a commit may say so.
 _consumers_known: dict[str, object] = {}
@@ -93,24 +94,60 @@ def _record(
 ) -> Sequence[EventEntry]:
     if event_id is not None and store.recorded(event_id) is not None:
         return store.save(*events, stream=stream, event_id=event_id)
-    context = active_context() or NO_CONTEXT
     entries = store.prepare(
-        *events,
-        stream=stream,
-        metadata=metadata if context is NO_CONTEXT else context.add_to(metadata),
-        event_id=event_id,
-        subject=subject,
-        correlation_id=context.correlation_id,
-        causation_id=context.causation_id,
+        *events, stream=stream, event_id=event_id, subject=subject, **_circumstances(metadata, store.using)
     )
+    return _store(store, entries, expected_version=expected_version, once=event_id is not None)
+
+
+def record_each(events: Sequence[tuple[object, str]], *, using: str) -> Sequence[EventEntry]:
+    """Record events, each with its own stream, in one statement; a transaction is open.
+
+    An event without a class is a pair of its type name and a mapping.
+    """
+    store = EventStore(using)
+    circumstances = _circumstances(None, using)
+    rows: list[Row] = []
+    for is_pair, group in groupby(events, key=lambda told: isinstance(told[0], tuple)):
+        if is_pair:
+            for pair, stream in group:
+                rows += store.prepare(*cast(tuple[object, ...], pair), stream=stream, **circumstances).rows
+        else:
+            alike, streams = zip(*group, strict=True)
+            rows += store.prepare(*alike, streams=streams, **circumstances).rows
+    return _store(store, NewEntries(rows))
+
+
+class _Circumstances(TypedDict):
+    metadata: Mapping[str, object] | None
+    correlation_id: str | None
+    causation_id: str | None
+
+
+def _circumstances(metadata: Mapping[str, object] | None, using: str) -> _Circumstances:
+    """What the caller, its context and a suppression around it say about the events."""
+    metadata = explained(metadata, connections[using])
+    context = active_context()
+    if context is None:
+        return {"metadata": metadata, "correlation_id": None, "causation_id": None}
+    return {
+        "metadata": context.add_to(metadata),
+        "correlation_id": context.correlation_id,
+        "causation_id": context.causation_id,
+    }
+
+
+def _store(
+    store: EventStore, entries: NewEntries, *, expected_version: int | None = None, once: bool = False
+) -> Sequence[EventEntry]:
     for number, row in enumerate(entries.rows):
         for handler in handler_registry.sync_for(row.type):
             call_handler(handler, entries[number])
     connection = connections[store.using]
     _know_consumers(connection)  # before the insert: on SQLite the entry has its position at once
-    stored = store.append(entries, expected_version=expected_version, once=event_id is not None)
+    stored = store.append(entries, expected_version=expected_version, once=once)
     send(event_recorded, sender=EventEntry, entries=stored, using=store.using)
-    if event_id is None or stored[0] is entries[0]:  # else it was recorded by somebody else meanwhile
+    if not once or stored[0] is entries[0]:  # else it was recorded by somebody else meanwhile
         run_after_commit(entries, connection)
     _wake_after_commit(connection)
     return stored

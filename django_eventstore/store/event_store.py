@@ -149,22 +149,24 @@ class EventStore:
         self,
         *events: object,
         stream: models.Model | str | None = None,
+        streams: Sequence[str] = (),
         metadata: Mapping[str, object] | None = None,
         event_id: UUID | None = None,
         subject: str | None = None,
         correlation_id: str | None = None,
         causation_id: str | None = None,
     ) -> NewEntries:
-        """Entries for the events, checked and not stored yet."""
+        """Entries for the events, checked and not stored yet. ``streams``: one per event, in place of ``stream``."""
         kinds = _kinds(events)
         if event_id is not None and len(kinds) != 1:
             raise ValueError("event_id names one event; record them one by one.")
         largest = get_settings().MAX_PAYLOAD_BYTES
-        name = stream_name(stream)
+        names = streams or [stream_name(stream)] * len(kinds)
         now = timezone.now()
         first = kinds[0].type
         meta = encode_metadata(metadata, type=first, max_bytes=largest)
-        _require_text(name, field="stream", most=MAX_STREAM, type=first)
+        for name in set(names):
+            _require_text(name, field="stream", most=MAX_STREAM, type=first)
         if subject is not None:
             _require_text(subject, field="subject", most=MAX_SUBJECT, type=first)
         if correlation_id is not None:
@@ -188,7 +190,9 @@ class EventStore:
                     causation_id,
                     subject,
                 )
-                for id_, kind, payload in zip(ids, kinds, _payloads(events, max_bytes=largest), strict=True)
+                for id_, kind, payload, name in zip(
+                    ids, kinds, _payloads(events, max_bytes=largest), names, strict=True
+                )
             ]
         )
 

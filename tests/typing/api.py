@@ -14,6 +14,7 @@ from django.http import HttpRequest
 
 from django_eventstore import (
     Batch,
+    CapturingQuerySet,
     EventContext,
     EventEntry,
     EventForwarder,
@@ -23,18 +24,20 @@ from django_eventstore import (
     Outcome,
     Page,
     arecord,
+    capture,
     event,
     event_context,
     get_event_context,
     handles,
     record,
+    suppressed,
     upcast,
 )
 from django_eventstore.consumers import Progress
 from django_eventstore.events import retire
 from django_eventstore.exceptions import ConcurrencyError, EpochChanged, EventStoreError
 from django_eventstore.forwarding import Forwarded
-from django_eventstore.recording import EventContextMiddleware, drain_after_commit
+from django_eventstore.recording import Changes, EventContextMiddleware, drain_after_commit
 from django_eventstore.signals import events_committed
 
 
@@ -98,6 +101,31 @@ async def recording_async() -> None:
     page: Page = await EventStore().aget(0, 10)
     saved: Sequence[EventEntry] = await EventStore("other").asave(cancelled)
     del entries, page, saved
+
+
+def status_changed(invoice: Invoice, changes: Changes) -> tuple[str, dict[str, object]]:
+    return "billing.StatusChanged", {"from": changes["status"].before, "tags": changes["tags"].added}
+
+
+@capture(updated=status_changed, deleted=lambda invoice: None, fields=["status", "tags"])
+class Invoice(models.Model):
+    status = models.CharField(max_length=10)
+
+    objects = CapturingQuerySet["Invoice"].as_manager()
+
+
+# Decorated or called, the model stays what it is.
+paid: list[str] = list(Invoice.objects.filter(status="paid").values_list("status", flat=True))
+same: type[Order] = capture(Order, created=lambda order: cancelled)
+
+
+def capturing(invoices: list[Invoice]) -> None:
+    with suppressed(reason="import"):
+        created: list[Invoice] = Invoice.objects.bulk_create(invoices)
+    changed: int = Invoice.objects.filter(status="open").update(status="paid")
+    suppressed()  # type: ignore[call-arg]
+    capture(Order, created="placed")  # type: ignore[call-overload]
+    del created, changed
 
 
 @handles(OrderCancelled)
