@@ -93,7 +93,7 @@ def _entries(within: Sequence[EventEntry] | None, using: str | None) -> list[Eve
 
 def _message(expected: Expectation, entries: list[EventEntry], *, found: int, times: int | None) -> str:
     wanted = "at least once" if times is None else _times(times)
-    lines = [f"Expected {expected} {wanted}; it was recorded {_times(found)}."]
+    lines = [f"Expected {expected} {wanted}, found {found}."]
     if not entries:
         return f"{lines[0]} Nothing was recorded."
     lines.append("Recorded, the nearest first:")
