@@ -123,14 +123,16 @@ class Delivery:
             failures=tuple(self.failures),
         )
 
-    def batches(self) -> dict[Consumer, list[Batch]]:
+    def batches(self) -> list[tuple[Consumer, list[Batch]]]:
         """What each consumer was given."""
-        return {watched.consumer: watched.batches for watched in self._watched.values() if watched.batches}
+        return [(watched.consumer, watched.batches) for watched in self._watched.values() if watched.batches]
 
     def _go_over(self, *, raise_errors: bool) -> bool:
         """One tick for all consumers. Returns whether there may be more to do."""
         __tracebackhide__ = True
         run_commit_hooks(self.using)
+        for watched in self._watched.values():
+            watched.go_on()
         with collected_failures(self.failures, using=self.using):
             done = forward_all(
                 consumers=self.names,
@@ -177,6 +179,10 @@ class _WatchedSender(EventSender):
     @property
     def holds_back(self) -> bool:
         return self._faulty is not None and self._faulty.holds_back
+
+    def go_on(self) -> None:
+        if self._faulty is not None:
+            self._faulty.go_on()
 
     def send(self, batch: Batch) -> Outcome:
         self.batches.append(batch)

@@ -50,8 +50,8 @@ class InjectedCrash(BaseException):
 class FaultySender(EventSender):
     """Puts faults between the loop and a sender. One for each consumer and drain.
 
-    Positions are saved only up to where everything has been delivered, whatever the order was. ``holds_back``: the last
-    batch was not delivered to its end, on purpose.
+    Positions are saved only up to where everything has been delivered, whatever the order was. ``holds_back``: the rest of
+    a batch waits, on purpose, until ``go_on()``.
     """
 
     def __init__(self, sender: EventSender, *, consumer: Consumer, faults: Faults) -> None:
@@ -65,8 +65,14 @@ class FaultySender(EventSender):
         self._held: set[int] = set()
         self._crashed: set[int] = set()
 
+    def go_on(self) -> None:
+        """The other consumers had their turn: what was held back may come."""
+        self.holds_back = False
+
     def send(self, batch: Batch) -> Outcome:
         """Deliver the batch, with faults; the outcome is one that the loop may believe."""
+        if self.holds_back:
+            return self._outcome(batch, {})
         waiting = [entry for entry in batch.entries if _position(entry) not in self._done]
         now = self._reordered(self._not_held_back(waiting)) if waiting else []
         errors: dict[int, BaseException] = {}
@@ -81,11 +87,10 @@ class FaultySender(EventSender):
 
     def _not_held_back(self, waiting: list[DeliveredEntry]) -> list[DeliveredEntry]:
         """The first ones; an event is held back once at most."""
-        self.holds_back = False
         if not self._faults.delay:
             return waiting
         least = max((n for n, entry in enumerate(waiting, 1) if _position(entry) in self._held), default=0)
-        number = max(least, self._random.randrange(len(waiting)))
+        number = max(least, self._random.randint(0, len(waiting)))
         self._held.update(_position(entry) for entry in waiting[number:])
         self.holds_back = number < len(waiting)
         return waiting[:number]

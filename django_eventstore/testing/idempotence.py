@@ -50,12 +50,12 @@ def assert_idempotent(
     look = observe or partial(database_state, using=using)
     delivery = Delivery(consumers=consumers, using=using)
     drained = delivery.run()
-    given = {c: batches for c, batches in delivery.batches().items() if c.sender == HANDLER_SENDER}
+    given = [(consumer, batches) for consumer, batches in delivery.batches() if consumer.sender == HANDLER_SENDER]
     if not given:
         raise AssertionError(
             "No handler was given an event: record one that a handler wants, and leave the draining to assert_idempotent()."
         )
-    for consumer, batches in given.items():
+    for consumer, batches in given:
         before = look()
         first = _repeat(consumer, batches, look, before, crash=repeat == "crash")
         Delivery(using=using).run()

@@ -172,7 +172,7 @@ def test_using_names_another_log():
 
 @pytest.mark.parametrize("check", [assert_recorded, assert_not_recorded])
 def test_an_assertion_that_can_never_hold_or_never_fail_is_an_error(check):
-    with pytest.raises(TypeError, match="has no field resaon. It has: order_id, reason"):
+    with pytest.raises(TypeError, match=r"has no field resaon\. It has: order_id, reason"):
         check(OrderCancelled, resaon="late")
     with pytest.raises(TypeError, match="has no field resaon"):
         check("shop.OrderCancelled", resaon="late")
@@ -219,9 +219,9 @@ def test_a_failure_for_too_many_says_which():
     record_numbers(1)
     with pytest.raises(AssertionError) as raised:
         assert_not_recorded(COUNTED, n=1)
-    assert (
-        f"Expected {COUNTED}(n=1) never, found 1.\nRecorded, the nearest first:\n  {COUNTED}: as described"
-    ) == str(raised.value)
+    assert (f"Expected {COUNTED}(n=1) never, found 1.\nRecorded, the nearest first:\n  {COUNTED}: as described") == str(
+        raised.value
+    )
 
 
 def test_in_async_code_they_are_awaited():

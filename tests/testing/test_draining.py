@@ -189,7 +189,7 @@ def test_what_is_no_consumer_is_an_error():
         drain(consumers=["refnud"])
     with pytest.raises(UnknownConsumer):
         drain(senders={"refnud": RecordingSender()})
-    with pytest.raises(TypeError, match="no durable handler. Declared consumers: refund"):
+    with pytest.raises(TypeError, match=r"no durable handler\. Declared consumers: refund"):
         drain(consumers=[record_numbers])
     with pytest.raises(ValueError, match="senders must be"):
         drain(senders="fake")
@@ -415,7 +415,9 @@ def test_a_sender_that_is_unavailable_fails_as_a_whole(warehouse):
     record_numbers(1)
     with pytest.raises(Refused) as raised:
         drain(senders={"warehouse": RecordingSender([Refused("down")])})
-    assert "A delivery failed: consumer warehouse, its sender as a whole: Refused('down')" == str(raised.value.__cause__)
+    assert "A delivery failed: consumer warehouse, its sender as a whole: Refused('down')" == str(
+        raised.value.__cause__
+    )
     assert None is raised.value.__cause__.failures[0].entry
 
 
@@ -438,7 +440,9 @@ def test_handlers_that_feed_each_other_are_found_and_named(raise_errors):
     endless()
     with transaction.atomic():
         record("test.Ping", {})
-    with pytest.raises(EndlessDelivery, match=r"test.Ping → ping; test.Pong → pong; test.Ping → ping; test.Pong → pong"):
+    with pytest.raises(
+        EndlessDelivery, match=r"test.Ping → ping; test.Pong → pong; test.Ping → ping; test.Pong → pong"
+    ):
         drain(raise_errors=raise_errors)
 
 
@@ -450,7 +454,7 @@ def test_a_handler_that_feeds_itself_is_found():
 
     with transaction.atomic():
         record("test.Again", {})
-    with pytest.raises(EndlessDelivery, match="test.Again → again"):
+    with pytest.raises(EndlessDelivery, match=r"test\.Again → again"):
         drain()
 
 
@@ -554,20 +558,20 @@ class InSetUpTestData(TestCase):
     def test_what_set_up_test_data_recorded_is_delivered_in_one_test(self):
         record_numbers(2)
         drain()
-        self.assertEqual([1, 2], refunds())
+        assert [1, 2] == refunds()
 
     def test_and_in_the_next(self):
         record_numbers(3)
         drain()
-        self.assertEqual([1, 3], refunds())
+        assert [1, 3] == refunds()
 
 
 class TestsInTurn(TransactionTestCase):
     def _once(self):
         refunding()
         record_numbers(1)
-        self.assertEqual({"refund": 1}, drain().delivered)
-        self.assertEqual([1], refunds())
+        assert {"refund": 1} == drain().delivered
+        assert [1] == refunds()
 
     def test_one(self):
         self._once()
@@ -579,7 +583,7 @@ class TestsInTurn(TransactionTestCase):
         refunding()
         record_numbers(1)
         forward_all()
-        self.assertEqual([1], refunds())
+        assert [1] == refunds()
 
     def test_by_the_forwarders_that_the_process_keeps_again(self):
         self.test_by_the_forwarders_that_the_process_keeps()
@@ -594,7 +598,7 @@ class WithFewApps(TransactionTestCase):
         refunding()
         record_numbers(1)
         drain()
-        self.assertEqual([1], refunds())
-        self.assertTrue(offset_of("refund"))
+        assert [1] == refunds()
+        assert offset_of("refund")
 
     test_two = test_one

@@ -76,9 +76,13 @@ def test_blocks_may_be_nested():
 
 
 def test_an_error_in_the_block_is_what_comes_out_of_it():
-    with pytest.raises(ZeroDivisionError), transaction.atomic(), captured_events():
-        transaction.set_rollback(True)  # no query is possible any more
-        raise ZeroDivisionError
+    def fail():
+        with transaction.atomic(), captured_events():
+            transaction.set_rollback(True)  # no query is possible any more
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
 
 
 @pytest.fixture
@@ -140,7 +144,7 @@ class FromSetUpTestData(TestCase):
     def test_what_is_in_the_log_before_is_not_captured(self):
         with captured_events() as events:
             record_numbers(2)
-        self.assertEqual([2], numbers_of(events))
+        assert [2] == numbers_of(events)
 
 
 @pytest.mark.django_db(transaction=True)
