@@ -589,6 +589,30 @@ class TestsInTurn(TransactionTestCase):
         self.test_by_the_forwarders_that_the_process_keeps()
 
 
+class WithSerializedRollback(TransactionTestCase):
+    """Django brings back the rows of the migrations, and with them the id of the log: each test has the same."""
+
+    serialized_rollback = True
+
+    def test_by_the_forwarders_that_the_process_keeps(self):
+        refunding()
+        with transaction.atomic():
+            for _ in range(3):
+                record("test.Unwanted", {})
+        forward_all()
+        record_numbers(1)
+        forward_all()
+        assert [1] == refunds()
+
+    test_again = test_by_the_forwarders_that_the_process_keeps
+
+    def test_with_a_first_event_that_is_wanted(self):
+        refunding()
+        record_numbers(1)
+        forward_all()
+        assert [1] == refunds()
+
+
 class WithFewApps(TransactionTestCase):
     """Django empties the database without telling anybody."""
 
