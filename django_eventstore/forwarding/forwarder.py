@@ -30,7 +30,7 @@ from ..store import log_state
 from ..store.sequencing import in_test_case, sequence
 from .freezing import is_frozen
 
-__all__ = ["EventForwarder", "Forwarded", "forward_all", "make_sender"]
+__all__ = ["EventForwarder", "Forwarded", "forget_forwarders", "forward_all", "make_sender"]
 
 
 def make_sender(consumer: Consumer) -> EventSender:
@@ -112,6 +112,14 @@ def _forwarder(consumer: Consumer, using: str) -> EventForwarder:
     if found is None or found.consumer != consumer:
         found = _forwarders[key] = EventForwarder(consumer, using=using)
     return found
+
+
+def forget_forwarders() -> None:
+    """Make them anew when they are next needed: what they know of a log is not true of one that was emptied."""
+    for (process, _, _), forwarder in _forwarders.items():
+        if process == os.getpid():  # a connection that came by a fork is the parent's to close
+            forwarder.sender.close()
+    _forwarders.clear()
 
 
 def forward_all(

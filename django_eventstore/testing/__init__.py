@@ -22,6 +22,15 @@ if TYPE_CHECKING:
     from .recording_sender import RecordingSender
 
 __all__ = [
+    "CapturedEvents",
+    "DeliveryFailed",
+    "Drained",
+    "EndlessDelivery",
+    "EntryList",
+    "EventStoreTestMixin",
+    "Failure",
+    "Faults",
+    "RecordingSender",
     "aassert_idempotent",
     "aassert_not_recorded",
     "aassert_recorded",
@@ -30,18 +39,9 @@ __all__ = [
     "assert_not_recorded",
     "assert_recorded",
     "captured_events",
-    "CapturedEvents",
     "database_state",
-    "DeliveryFailed",
     "drain",
-    "Drained",
-    "EndlessDelivery",
-    "EntryList",
-    "EventStoreTestMixin",
-    "Failure",
-    "Faults",
     "freeze_forwarding",
-    "RecordingSender",
 ]
 
 # pytest imports the plugin, and so this package, before Django has its settings.

@@ -13,7 +13,7 @@ from .matching import Expectation, expectation
 
 __all__ = ["aassert_not_recorded", "aassert_recorded", "assert_not_recorded", "assert_recorded"]
 
-# Test runners leave the frames of such a module out of a traceback.
+# unittest ends the traceback of an AssertionError above the frames of such a module. Where handlers run it would hide them.
 __unittest = True
 
 MOST_SHOWN = 10

@@ -24,8 +24,6 @@ else:
 
 __all__ = ["EventStoreTestMixin"]
 
-__unittest = True
-
 
 class EventStoreTestMixin(_Case):
     """For ``TestCase`` and ``TransactionTestCase``; stands before them: ``class CancelTests(EventStoreTestMixin, TestCase)``.

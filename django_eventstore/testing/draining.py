@@ -28,8 +28,6 @@ from .recording_sender import RecordingSender
 
 __all__ = ["Consumers", "Delivery", "Drained", "Senders", "adrain", "drain"]
 
-__unittest = True
-
 Consumers = Iterable[str | Callable[..., Any]] | str | Callable[..., Any] | None
 Senders = Literal["record", "real"] | Mapping[str, EventSender]
 
@@ -67,8 +65,8 @@ def drain(
     mapping gives some consumers a sender and records for the others. ``faults``: see Faults. ``until_quiet=False`` goes over
     the consumers once. In a TestCase, what record() does after a commit is done first.
 
-    What a handler or sender raises is raised here, after the other consumers have run, with DeliveryFailed, which names the
-    consumer and the event, at the bottom of its causes; ``raise_errors=False`` returns it in ``failures``. A failure of an
+    What a handler or sender raises is raised here, after the other consumers have run; its first cause is DeliveryFailed,
+    which names the consumer and the event. ``raise_errors=False`` returns it in ``failures``. A failure of an
     earlier drain is tried again at once. A paused consumer stays paused. Raises EndlessDelivery when handlers feed each
     other without an end, UnknownConsumer, and EventStoreError inside atomic() and inside freeze_forwarding().
     """

@@ -32,16 +32,21 @@ class Failure:
 
 
 class DeliveryFailed(Exception):
-    """Which consumer failed, and at which event. drain() puts it below the exception that was raised.
+    """Which consumer failed, and at which event: the first cause of what drain() raises, and so the top of its traceback.
 
     Attribute: ``failures``, every failure of the drain, the one that is raised first.
     """
 
-    def __init__(self, failures: Sequence[Failure], *, circumstances: str = "") -> None:
+    def __init__(self, failures: Sequence[Failure], circumstances: str = "") -> None:
         self.failures = tuple(failures)
+        self._circumstances = circumstances
         lines = [f"A delivery failed{circumstances}: {self.failures[0]}"]
         lines += [f"Also: {failure}" for failure in self.failures[1:]]
         super().__init__("\n".join(lines))
+
+    def __reduce__(self) -> tuple[type[DeliveryFailed], tuple[object, ...]]:
+        # Parallel test runs carry errors from process to process.
+        return type(self), (self.failures, self._circumstances)
 
 
 class EndlessDelivery(AssertionError):
@@ -72,9 +77,9 @@ def collected_failures(failures: list[Failure], *, using: str) -> Iterator[None]
 
 
 def raise_first(failures: Sequence[Failure], *, circumstances: str = "") -> None:
-    """Raise what the first failure's handler or sender raised, with DeliveryFailed as the cause at the bottom of it.
+    """Raise what the first failure's handler or sender raised, with DeliveryFailed as its first cause.
 
-    The exception itself, so that a test can expect it; at the bottom, so that nothing it says about its own cause is lost.
+    The exception itself, so that a test can expect it; below its own causes, so that nothing it says of them is lost.
     """
     if not failures:
         return
@@ -82,7 +87,7 @@ def raise_first(failures: Sequence[Failure], *, circumstances: str = "") -> None
     bottom = error
     while (below := bottom.__cause__ or bottom.__context__) is not None and not isinstance(below, DeliveryFailed):
         bottom = below
-    bottom.__cause__ = DeliveryFailed(failures, circumstances=circumstances)
+    bottom.__cause__ = DeliveryFailed(failures, circumstances)
     raise error
 
 

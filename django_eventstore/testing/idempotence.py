@@ -21,8 +21,6 @@ from .observation import changes, database_state
 
 __all__ = ["aassert_idempotent", "assert_idempotent"]
 
-__unittest = True
-
 Repeat = Literal["rewind", "crash"]
 
 

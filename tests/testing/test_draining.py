@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import pickle
 import threading
 from decimal import Decimal
 
 import pytest
 from asgiref.sync import async_to_sync
+from django.core.management import call_command
 from django.db import transaction
 from django.test import TestCase, TransactionTestCase, override_settings
 
@@ -16,12 +18,14 @@ from django_eventstore.exceptions import EventStoreError, UnknownConsumer
 from django_eventstore.forwarding import forward_all
 from django_eventstore.forwarding.celery import wake_up
 from django_eventstore.handlers import handler_registry
-from django_eventstore.models import ConsumerState
+from django_eventstore.models import ConsumerState, Epoch
 from django_eventstore.signals import events_committed
+from django_eventstore.store import log_state
 from django_eventstore.testing import (
     DeliveryFailed,
     Drained,
     EndlessDelivery,
+    Faults,
     RecordingSender,
     adrain,
     drain,
@@ -370,6 +374,15 @@ def test_the_other_consumers_have_run_by_then(failing):
     assert [2] == refunds()
 
 
+def test_the_cause_goes_from_process_to_process_in_a_parallel_run(failing):
+    record_numbers(2)
+    with pytest.raises(Refused) as raised:
+        drain(faults=Faults(crash=True))
+    cause = raised.value.__cause__
+    copy = pickle.loads(pickle.dumps(cause))
+    assert (str(cause), cause.failures[0].entry) == (str(copy), copy.failures[0].entry)
+
+
 def test_every_failure_is_named():
     @handles(COUNTED, name="a")
     def one(event):
@@ -589,28 +602,20 @@ class TestsInTurn(TransactionTestCase):
         self.test_by_the_forwarders_that_the_process_keeps()
 
 
-class WithSerializedRollback(TransactionTestCase):
-    """Django brings back the rows of the migrations, and with them the id of the log: each test has the same."""
-
-    serialized_rollback = True
-
-    def test_by_the_forwarders_that_the_process_keeps(self):
-        refunding()
-        with transaction.atomic():
-            for _ in range(3):
-                record("test.Unwanted", {})
-        forward_all()
-        record_numbers(1)
-        forward_all()
-        assert [1] == refunds()
-
-    test_again = test_by_the_forwarders_that_the_process_keeps
-
-    def test_with_a_first_event_that_is_wanted(self):
-        refunding()
-        record_numbers(1)
-        forward_all()
-        assert [1] == refunds()
+@pytest.mark.django_db(transaction=True)
+def test_a_forwarder_that_the_process_keeps_knows_nothing_of_a_log_that_was_emptied():
+    """With serialized_rollback Django brings the rows of the migrations back, and with them the id of the log."""
+    refunding()
+    with transaction.atomic():
+        for _ in range(3):
+            record("test.Unwanted", {})
+    forward_all()
+    log = log_state("default").log
+    call_command("flush", interactive=False, verbosity=0)
+    Epoch.objects.update(log=log)
+    record_numbers(1)
+    forward_all()
+    assert [1] == refunds()
 
 
 class WithFewApps(TransactionTestCase):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from importlib.metadata import entry_points
+
 import pytest
 from django.conf import settings
 
@@ -82,7 +83,7 @@ def database(name: str) -> str:
     entry = {key: value for key, value in settings.DATABASES["default"].items() if key in KEPT}
     named = {"NAME": name} if databases.chosen_vendor() != "sqlite" else {"NAME": "db.sqlite3"}
     test = {} if databases.chosen_vendor() == "sqlite" else {"TEST": {"NAME": f"test_{name}"}}
-    return f"DATABASES = {{'default': {({**entry, **named, **test})!r}}}\n"
+    return f"DATABASES = {{'default': { ({**entry, **named, **test})!r}}}\n"
 
 
 @pytest.fixture(scope="module")
