@@ -56,7 +56,5 @@ class Cascade:
         return self._steps[number] if number < len(self._steps) else _Step(upto=id_, depth=0)
 
     def _note(self, before: int, after: int, step: _Step) -> None:
-        if before > self._steps[-1].upto:  # recorded by nobody's handling
-            self._steps.append(_Step(upto=before, depth=0))
         if after > before:
             self._steps.append(_Step(upto=after, depth=step.depth, trail=step.trail))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import threading
+from datetime import timedelta
 from decimal import Decimal
 
 import pytest
@@ -19,7 +20,7 @@ from django_eventstore.forwarding import forward_all
 from django_eventstore.forwarding.celery import wake_up
 from django_eventstore.handlers import handler_registry
 from django_eventstore.models import ConsumerState, Epoch
-from django_eventstore.signals import events_committed
+from django_eventstore.signals import delivery_failed, events_committed, send
 from django_eventstore.store import log_state
 from django_eventstore.testing import (
     DeliveryFailed,
@@ -434,6 +435,36 @@ def test_a_sender_that_is_unavailable_fails_as_a_whole(warehouse):
     assert None is raised.value.__cause__.failures[0].entry
 
 
+def test_what_fails_again_in_the_same_drain_is_returned_once(failing):
+    refunding()
+    record_numbers(2)
+
+    @handles(COUNTED, name="more")
+    def more(event):
+        record("test.Second", {})
+
+    @handles("test.Second", name="a")
+    def second(event): ...
+
+    at_once = timedelta(microseconds=1)
+    with override_settings(EVENTSTORE={"WAKE_UP": False, "RETRY_BASE": at_once, "RETRY_CAP": at_once}):
+        drained = drain(raise_errors=False)
+    assert ["failing"] == [failure.consumer for failure in drained.failures]
+    assert 1 < ConsumerState.objects.get(pk="failing").attempts
+
+
+def test_what_fails_on_another_thread_meanwhile_is_not_of_this_drain():
+    @handles(COUNTED, name="thread")
+    def let_another_fail(event):
+        told = {"sender": ConsumerState, "consumer": "elsewhere", "position": None, "error": Refused()}
+        thread = threading.Thread(target=send, args=(delivery_failed,), kwargs=told)
+        thread.start()
+        thread.join()
+
+    record_numbers(1)
+    assert () == drain().failures
+
+
 # --- without an end ---
 
 
@@ -531,6 +562,28 @@ def test_with_real_commits_nothing_is_done_twice(committed):
     record_numbers(1)
     drain()
     assert ["default"] == committed
+
+
+@pytest.mark.django_db(transaction=True)
+def test_before_a_real_commit_nothing_is_done(committed):
+    with transaction.atomic():
+        record_numbers(1)
+        with pytest.raises(EventStoreError):
+            drain()
+        assert [] == committed
+
+
+def test_a_hook_runs_once_whatever_it_is():
+    ran = []
+
+    def hook():
+        ran.append("hook")
+
+    hook.__module__ = "django_eventstore.recording.after_commit"
+    transaction.on_commit(hook)
+    drain()
+    drain()
+    assert ["hook"] == ran
 
 
 @override_settings(EVENTSTORE={})

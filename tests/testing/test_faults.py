@@ -219,6 +219,7 @@ def test_a_handler_that_fails_is_reported_with_the_faults_and_blocks_as_ever(fau
     assert failures.failures[0].position - 1 == offset_of("follow")
     assert {0, 1, 2} <= set(refunds())
     assert 3 not in refunds()
+    assert 5 not in refunds()  # the next of its stream
 
 
 def test_a_handler_that_fails_the_second_time_fails_the_test():

@@ -8,7 +8,7 @@ import sys
 import pytest
 from django.db import connection, transaction
 
-from django_eventstore import handles, record
+from django_eventstore import EventStore, handles, record
 from django_eventstore.testing import plugin
 from tests.delivery import COUNTED, numbers_of, record_numbers, refunds
 from tests.processes import ROOT
@@ -39,6 +39,13 @@ def test_what_was_recorded_before_does_not_count(recorded_before, recorded_event
     record_numbers(1)
     assert [1] == numbers_of(recorded_events)
     assert_not_recorded(COUNTED, n=-1)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_reaches_the_log_by_another_way_than_record_is_delivered(refunding, recorded_events, drain_events):
+    EventStore().save(COUNTED, {"n": 1})
+    drain_events()
+    assert [1] == refunds()
 
 
 def test_a_handler_that_is_not_idempotent_is_found(refunding, assert_idempotent):
