@@ -6,7 +6,7 @@ import logging
 
 from django.dispatch import Signal
 
-__all__ = ["batch_delivered", "delivery_failed", "event_recorded", "events_committed", "send"]
+__all__ = ["batch_delivered", "delivery_failed", "event_recorded", "events_committed", "handler_failed", "send"]
 
 logger = logging.getLogger(__name__)
 
@@ -21,6 +21,9 @@ batch_delivered = Signal()
 
 delivery_failed = Signal()
 """A delivery failed and the consumer waits. Arguments: ``consumer``, ``position`` (None: the whole batch), ``error``."""
+
+handler_failed = Signal()
+"""A handler with ``mode="after_commit"`` raised; it is not called again. Arguments: ``handler``, ``entry``, ``error``."""
 
 
 def send(signal: Signal, *, sender: type, **arguments: object) -> None:

@@ -32,6 +32,7 @@ class Cascade:
     def __init__(self, using: str) -> None:
         self._using = using
         self._steps = [_Step(upto=last_id(using), depth=0)]
+        self._rounds = 0
         self.error: EndlessDelivery | None = None
 
     @contextmanager
@@ -50,6 +51,15 @@ class Cascade:
             yield
         finally:
             self._note(before, last_id(self._using), _Step(upto=0, depth=cause.depth + 1, trail=trail))
+
+    def after_commits(self, followed: bool) -> bool:
+        """Note whether something followed from commits in this round. Raises EndlessDelivery when it does without an end."""
+        self._rounds = self._rounds + 1 if followed else 0
+        if self._rounds > 2 * DEEPEST:
+            raise EndlessDelivery(
+                'What handlers with mode="after_commit" record starts handlers that record, and there is no end to be seen.'
+            )
+        return followed
 
     def _step(self, id_: int) -> _Step:
         number = bisect_left(self._steps, id_, key=lambda step: step.upto)

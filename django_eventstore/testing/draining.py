@@ -20,7 +20,7 @@ from ..handlers import handler_registry
 from ..models import ConsumerState
 from ..senders import EventSender
 from .cascades import Cascade
-from .commits import run_commit_hooks
+from .commits import finish_commits
 from .entry_lists import log_alias
 from .failures import Failure, collected_failures, raise_first
 from .faults import Faults, FaultySender
@@ -63,7 +63,8 @@ def drain(
     ``consumers``: names or handler functions; by default every declared consumer. ``senders``: handlers always run; senders
     of the settings are replaced by a RecordingSender, so that no test talks to a broker, ``"real"`` takes those declared, a
     mapping gives some consumers a sender and records for the others. ``faults``: see Faults. ``until_quiet=False`` goes over
-    the consumers once. In a TestCase, what record() does after a commit is done first.
+    the consumers once. Handlers with ``mode="after_commit"`` run before them: on this thread in a TestCase, else on their
+    own, and are waited for.
 
     What a handler or sender raises is raised here, after the other consumers have run; its first cause is DeliveryFailed,
     which names the consumer and the event. ``raise_errors=False`` returns it in ``failures``. A failure of an
@@ -128,10 +129,10 @@ class Delivery:
     def _go_over(self, *, raise_errors: bool) -> bool:
         """One tick for all consumers. Returns whether there may be more to do."""
         __tracebackhide__ = True
-        run_commit_hooks(self.using)
         for watched in self._watched.values():
             watched.go_on()
         with collected_failures(self.failures, using=self.using):
+            followed = self._cascade.after_commits(finish_commits(self.using))
             done = forward_all(
                 consumers=self.names,
                 using=self.using,
@@ -144,7 +145,7 @@ class Delivery:
         if raise_errors:
             raise_first(self.failures, circumstances=f" under {self.faults}" if self.faults else "")
         held_back = any(watched.holds_back for watched in self._watched.values())
-        return bool(done.delivered or done.more or held_back)
+        return bool(followed or done.delivered or done.more or held_back)
 
     def _sender_for(self, consumer: Consumer) -> EventSender:
         if consumer.name not in self._watched:

@@ -9,7 +9,7 @@ from typing import overload
 from django.db import router
 
 from ..consumers import OffsetStore, declared_consumers
-from ..events import matches, registry, validate_pattern
+from ..events import registry, selects, validate_pattern
 from ..models import EventEntry
 
 __all__ = ["CapturedEvents", "EntryList", "captured_events", "last_id", "log_alias", "type_pattern"]
@@ -40,7 +40,7 @@ class EntryList(list[EventEntry]):
     def of(self, event: type[object] | str) -> EntryList:
         """Those of an event class, or of a type name or a prefix such as ``orders.*``."""
         pattern = type_pattern(event)
-        return EntryList(entry for entry in self if matches(pattern, entry.type))
+        return EntryList(entry for entry in self if selects((pattern,), entry.type))
 
     @property
     def types(self) -> list[str]:

@@ -7,15 +7,19 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from ..handlers import Handler
 from ..models import EventEntry
-from ..signals import delivery_failed
+from ..signals import delivery_failed, handler_failed
 
 __all__ = ["DeliveryFailed", "EndlessDelivery", "Failure", "collected_failures", "raise_first"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """A delivery that failed. ``position`` and ``entry``: the event, None when the sender failed as a whole."""
+    """A delivery that failed. ``position`` and ``entry``: the event, None when the sender failed as a whole.
+
+    Of a handler with ``mode="after_commit"``: ``consumer`` is its name, and there is no position.
+    """
 
     consumer: str
     position: int | None
@@ -27,7 +31,8 @@ class Failure:
             where = "its sender as a whole" if self.position is None else f"the event at position {self.position}"
         else:
             about = f" of {self.entry.stream}" if self.entry.stream else ""
-            where = f"{self.entry.type}{about} (position {self.position}, event {self.entry.event_id})"
+            place = f"position {self.position}, " if self.position is not None else ""
+            where = f"{self.entry.type}{about} ({place}event {self.entry.event_id})"
         return f"consumer {self.consumer}, {where}: {self.error!r}"
 
 
@@ -55,19 +60,26 @@ class EndlessDelivery(AssertionError):
 
 @contextmanager
 def collected_failures(failures: list[Failure], *, using: str) -> Iterator[None]:
-    """Add what fails on this thread inside the block, each event of each consumer once."""
+    """Add what fails inside the block: on this thread, each event of each consumer once; after commits, on any thread."""
     thread = threading.get_ident()
     seen: list[tuple[str, int | None, BaseException]] = []
+    after_commit: list[Failure] = []
 
     def note(*, consumer: str, position: int | None, error: BaseException, **kwargs: object) -> None:
         if threading.get_ident() == thread:
             seen.append((consumer, position, error))
 
+    def note_handler(*, handler: Handler, entry: EventEntry, error: BaseException, **kwargs: object) -> None:
+        after_commit.append(Failure(consumer=handler.name, position=None, entry=entry, error=error))
+
     delivery_failed.connect(note, weak=False)
+    handler_failed.connect(note_handler, weak=False)
     try:
         yield
     finally:
         delivery_failed.disconnect(note)
+        handler_failed.disconnect(note_handler)
+    failures.extend(after_commit)
     known = {(failure.consumer, failure.position) for failure in failures}
     for consumer, position, error in seen:
         if (consumer, position) not in known:

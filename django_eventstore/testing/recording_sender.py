@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import cast
 
 from ..delivery import Batch, Outcome
-from ..events import matches, validate_pattern
+from ..events import selects, validate_pattern
 from ..models import EventEntry
 from ..senders import EventSender
 from .entry_lists import EntryList
@@ -74,7 +74,7 @@ class RecordingSender(EventSender):
         refused = dict(outcome.refused)
         for entry in batch.entries[: outcome.done]:
             for pattern, error in self.refuse.items():
-                if matches(pattern, entry.type) and entry.position is not None:
+                if selects((pattern,), entry.type) and entry.position is not None:
                     refused.setdefault(entry.position, error)
         return Outcome(done=outcome.done, refused=refused)
 

@@ -13,3 +13,4 @@ def _own_handlers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Handlers that a test declares end with it. Everything else is as in a project, which has no such fixture."""
     monkeypatch.setattr(handler_registry, "_handlers", {})
     monkeypatch.setattr(handler_registry, "_sync", {})
+    monkeypatch.setattr(handler_registry, "_after_commit", {})

@@ -15,6 +15,7 @@ from django.db import transaction
 from django_eventstore import event, record
 from django_eventstore.models import EventEntry
 from django_eventstore.testing import (
+    EntryList,
     aassert_not_recorded,
     aassert_recorded,
     assert_not_recorded,
@@ -143,6 +144,23 @@ def test_an_object_that_is_equal_to_anything_stands_for_anything():
 def test_what_does_not_fit_its_class_is_compared_as_plain_values():
     EventEntry(type="test.Typed", payload='{"at": "yesterday"}').save()
     assert_recorded(Typed, at="yesterday")
+
+
+@event("test.Renamed", aliases=["test.Former"])
+@dataclass(frozen=True)
+class Renamed:
+    n: int
+
+
+def test_an_event_that_was_renamed_is_found_by_each_of_its_names():
+    EventEntry(type="test.Former", payload='{"n": 1}').save()
+    for name in (Renamed, Renamed(n=1), "test.Renamed", "test.Former"):
+        assert ["test.Former"] == assert_recorded(name, within=captured_all()).types
+    assert ["test.Former"] == captured_all().of(Renamed).types
+
+
+def captured_all():
+    return EntryList(EventEntry.objects.all())
 
 
 def test_metadata_may_hold_more():

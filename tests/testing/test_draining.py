@@ -573,17 +573,68 @@ def test_before_a_real_commit_nothing_is_done(committed):
         assert [] == committed
 
 
-def test_a_hook_runs_once_whatever_it_is():
+@each_kind
+def test_handlers_after_the_commit_run_once_and_what_they_record_is_delivered():
     ran = []
 
-    def hook():
-        ran.append("hook")
+    @handles(COUNTED, name="after", mode="after_commit")
+    def after(event):
+        ran.append(event["n"])
+        with transaction.atomic():
+            record("test.Second", event)
 
-    hook.__module__ = "django_eventstore.recording.after_commit"
-    transaction.on_commit(hook)
-    drain()
-    drain()
-    assert ["hook"] == ran
+    @handles("test.Second", name="second", mode="after_commit")
+    def second(event):
+        with transaction.atomic():
+            record("test.Third", event)
+
+    @handles("test.Third", name="third")
+    def third(event):
+        Refund.objects.create(order_id=event["n"])
+
+    record_numbers(1)
+    assert {"third": 1} == drain().delivered
+    assert {} == drain().delivered
+    assert ([1], [1]) == (ran, refunds())
+
+
+def test_what_a_handler_after_the_commit_raises_is_raised():
+    @handles(COUNTED, name="after", mode="after_commit")
+    def after(event):
+        raise Refused
+
+    [entry] = record_numbers(1)
+    with pytest.raises(Refused) as raised:
+        drain()
+    assert f"A delivery failed: consumer after, {COUNTED} (event {entry.event_id}): Refused()" == str(
+        raised.value.__cause__
+    )
+    assert () == drain().failures  # it had its one chance
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_a_handler_after_a_real_commit_raises_while_it_is_waited_for_is_raised():
+    go_on = threading.Event()
+
+    @handles(COUNTED, name="after", mode="after_commit")
+    def after(event):
+        assert go_on.wait(10)
+        raise Refused
+
+    record_numbers(1)
+    threading.Timer(0.2, go_on.set).start()
+    with pytest.raises(Refused):
+        drain()
+
+
+def test_handlers_after_the_commit_that_feed_themselves_are_found():
+    @handles("test.Again", name="again", mode="after_commit")
+    def again(event):
+        record("test.Again", {})
+
+    record("test.Again", {})
+    with pytest.raises(EndlessDelivery, match="after_commit"):
+        drain()
 
 
 @override_settings(EVENTSTORE={})
