@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from django.db import transaction
+from django.db import close_old_connections, transaction
 
 from ..delivery import Batch, DeliveryPolicy, Outcome
 from ..exceptions import LeaseLost
@@ -193,6 +193,7 @@ class Delivery:
             position = position_of(entries[number])
             tries = self._contention[position] = self._contention.get(position, 0) + 1
             if tries < TRIES_IN_CONTENTION:
+                close_old_connections()  # one that broke is of no use any more, also one of the handler's own
                 self.sleep(random.uniform(0, LONGEST_PAUSE_IN_CONTENTION * tries))  # noqa: S311 - no secret
                 return number
             del self._contention[position]

@@ -150,3 +150,59 @@ def test_what_was_rolled_back_at_its_commit_is_not_passed_over_when_the_consumer
     forwarder.get_and_send()
     forwarder.get_and_send()
     assert [1, 2, 3, 4] == refunds()
+
+
+# --- a lost connection is nobody's fault ---
+
+
+def cut():
+    """End this process's session on the server, as a restart does."""
+    with connection.copy("cutter").cursor() as cursor:
+        if connection.vendor == "postgresql":
+            cursor.execute("SELECT pg_terminate_backend(%s)", [connection.connection.info.backend_pid])
+        else:
+            cursor.execute(f"KILL {connection.connection.thread_id()}")
+        cursor.connection.close()
+
+
+@pytest.mark.postgresql
+@pytest.mark.mariadb
+@BOTH
+def test_a_connection_that_is_cut_burns_no_attempt_and_nothing_is_lost_or_doubled(scope):
+    cuts = [True, True]
+
+    def deed(n):
+        if n == 2 and cuts:
+            cuts.pop()
+            cut()
+
+    declare(deed, scope=scope, max_attempts=1)
+    record_in("a", 1, 2, 3)
+    for _ in range(5):
+        try:
+            forward()
+        except (OperationalError, InterfaceError):
+            connection.close()
+            expire()
+        retry_now()
+    assert [] == cuts
+    assert [1, 2, 3] == refunds()
+    assert [] == failures()
+
+
+@pytest.mark.mariadb
+def test_the_time_outs_are_those_of_a_new_session_as_well():
+    seen = []
+
+    def deed(n):
+        if n == 1:
+            connection.close()
+            raise Failed
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT @@SESSION.idle_transaction_timeout")
+            seen.append(cursor.fetchone()[0])
+
+    declare(deed)
+    record_in("", 1, 2)
+    forward()
+    assert 0 < seen[0] <= 60
