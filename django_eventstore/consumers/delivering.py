@@ -93,7 +93,8 @@ class Delivery:
         of the last entry's position when all are dealt with. ``queue``: the entries are of a blocked stream, where nothing
         is dealt with behind one that failed.
         """
-        if self.careful:
+        is_careful = self.careful > 0
+        if is_careful:
             entries, upto = entries[:1], upto if len(entries) == 1 else None
             if self._is_deadly(entries[0], save, queue):
                 return self._settled(entries, Sent(done=1, accepted=0))
@@ -104,8 +105,12 @@ class Delivery:
         except LeaseLost:
             raise
         except Exception as error:  # noqa: BLE001 - whatever a sender raises means that it is unavailable
+            if is_careful:
+                self.book.outlive(position_of(entries[0]))
             return self._unavailable(entries, error, queue)
         refused = _refused(outcome, entries[:done])
+        if is_careful and (refused or not done):
+            self.book.outlive(position_of(entries[0]))
         if queue is not None and refused:
             done = min(refused) + 1
         again = self._lost_in_contention(entries, refused)
@@ -202,7 +207,9 @@ class Delivery:
     def _is_deadly(self, entry: EventEntry, save: Callable[[int], None], queue: Queue | None) -> bool:
         """Note that the event is begun. True if too many have died of it: then it is parked and passed by."""
         self.careful -= 1
-        row = self.book.begin_try(entry)
+        with transaction.atomic(using=self.using):
+            self.tenure.require()
+            row = self.book.begin_try(entry)
         if row.crashes <= self.policy.max_crashes:
             return False
         with transaction.atomic(using=self.using):

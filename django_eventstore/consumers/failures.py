@@ -102,6 +102,12 @@ class FailureBook:
         self._suspects.add(row.position)
         return row
 
+    def outlive(self, position: int) -> None:
+        """The event was not delivered, and its worker lives: the try that was begun was not deadly."""
+        if position in self._suspects:
+            self._rows().filter(position=position, crashes__gt=0).update(crashes=F("crashes") - 1)
+            self._rows().filter(position=position, crashes=0, state=State.TRYING).delete()
+
     def end_try(self, position: int) -> None:
         """The event was delivered, in this transaction."""
         if position in self._suspects:

@@ -128,6 +128,11 @@ class ConsumerLoop:
                 return self._run_leased(tenure, progress, page, most_events, self.clock() + longest.total_seconds())
         except LeaseLost:
             return Run()  # another worker goes on from the last saved offset
+        except Exception:
+            raise
+        except BaseException:
+            tenure.is_abandoned = True  # what ends the process may be the event in hand
+            raise
         finally:
             tenure.release()
 
@@ -168,8 +173,11 @@ class ConsumerLoop:
             offset=progress.offset,
             retried_at=self.clock(),
         )
-        if state.has_due and not self._retry(work):
-            return Run(delivered=work.delivery.accepted)
+        if state.has_due:
+            careful = work.delivery.careful
+            if not self._retry(work):
+                return Run(delivered=work.delivery.accepted)
+            work.delivery.careful = careful  # what the last worker died of may as well be in the page
         return self._run_pages(work, page)
 
     def _run_pages(self, work: _Tenancy, page: Page) -> Run:

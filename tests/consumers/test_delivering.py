@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 import pytest
 from django.db import InterfaceError, OperationalError, connection, transaction
 
@@ -13,12 +11,12 @@ from django_eventstore.consumers import (
     OffsetStore,
     Partition,
     acquire,
-    declared_consumer,
     retry,
     set_partitions,
 )
 from django_eventstore.exceptions import PermanentError, Unavailable
-from django_eventstore.models import ConsumerState, FailedDelivery, Lease, SlotOffset
+from django_eventstore.models import FailedDelivery, Lease, SlotOffset
+from django_eventstore.models.fields import DatabaseNow
 from tests.consumers.test_leases import MINUTE, expire
 from tests.delivery import (
     COUNTED,
@@ -30,7 +28,6 @@ from tests.delivery import (
     offset_of,
     refunds,
     retry_now,
-    state_of,
 )
 from tests.shop.models import Refund
 
@@ -206,3 +203,95 @@ def test_the_time_outs_are_those_of_a_new_session_as_well():
     record_in("", 1, 2)
     forward()
     assert 0 < seen[0] <= 60
+
+
+# --- careful workers ---
+
+
+def leave_dead():
+    """Somebody took the lease and never let go of it."""
+    assert acquire("numbers", using="default", length=MINUTE) is not None
+    expire()
+
+
+def test_a_sender_that_is_unavailable_to_a_careful_worker_kills_nobody():
+    record_in("a", 1, 2)
+
+    def down(batch):
+        raise ConnectionError("broker down")
+
+    sender = RecordingSender(down)
+    forwarder = forwarder_of(sender)
+    leave_dead()
+    for _ in range(6):
+        forwarder.get_and_send()
+        retry_now()
+    assert [] == failures()
+    sender.script, sender.batches = None, []
+    forwarder.get_and_send()
+    assert [1, 2] == sender.numbers
+
+
+def test_an_event_that_fails_in_the_hands_of_careful_workers_is_not_taken_for_deadly():
+    record_in("a", 1)
+    sender = RecordingSender(lambda batch: Outcome(done=1, refused={1: Failed()}))
+    forwarder = forwarder_of(sender)
+    for attempts in range(1, 7):
+        leave_dead()
+        forwarder.get_and_send()
+        assert [(1, "blocked", attempts)] == failures()
+        retry_now()
+
+
+def test_a_careful_worker_is_careful_with_its_page_though_much_was_due_before():
+    bad = set(range(5))
+    sender = RecordingSender(
+        lambda batch: Outcome(
+            done=len(batch.entries), refused={e.position: Failed() for e in batch.entries if e.data["n"] in bad}
+        )
+    )
+    forwarder = forwarder_of(sender, limit=5)
+    for number in range(5):
+        record_in(f"order-{number}", number)
+    forwarder.get_and_send()
+    record_in("", 10, 11, 12)
+    retry_now()
+    leave_dead()
+    sender.batches = []
+    forwarder.get_and_send()
+    assert [[10], [11], [12]] == sender.batches[-3:]
+
+
+def test_a_handler_that_ends_its_process_in_order_counts_as_deadly_all_the_same(settings):
+    settings.EVENTSTORE = {"MAX_CRASHES": 2}
+
+    def deed(n):
+        if n == 1:
+            raise SystemExit(3)
+
+    declare(deed)
+    record_in("a", 1)
+    record_in("b", 2)
+    for _ in range(3):  # once unknowing, twice knowing
+        with pytest.raises(SystemExit):
+            forward()
+    forward()
+    assert [2] == refunds()
+    assert [(1, "parked", 0)] == failures()
+
+
+def test_nothing_is_noted_about_an_event_by_a_worker_that_has_lost_its_lease(monkeypatch):
+    record_in("a", 1)
+    leave_dead()
+    sender = RecordingSender()
+    readiness = ConsumerLoop._readiness
+
+    def overtaken(loop):
+        Lease.objects.filter(expires_at__gt=DatabaseNow()).update(token=100)  # as soon as it has taken the lease
+        return readiness(loop)
+
+    monkeypatch.setattr(ConsumerLoop, "_readiness", overtaken)
+    forwarder_of(sender).get_and_send()
+    assert 100 == Lease.objects.get().token
+    assert [] == failures()
+    assert [] == sender.numbers
