@@ -176,8 +176,10 @@ class FailureBook:
             send(stream_unblocked, sender=FailedDelivery, consumer=self.consumer, stream=stream, position=position)
 
     def _store(self, row: FailedDelivery, error: str, *, parks: bool, delay: timedelta) -> None:
+        # A stream that has gone on without the event is not drawn back to it: what lies between was delivered.
+        has_let_go = row.state in (State.BLOCKED, State.PARKED) and not row.blocking
         row.state = State.PARKED if parks else State.BLOCKED
-        row.blocking = bool(row.stream) and (not parks or self.policy.on_parked == "block")
+        row.blocking = bool(row.stream) and not has_let_go and (not parks or self.policy.on_parked == "block")
         row.error = error
         if row.blocking:
             self._blocked.add(row.stream)

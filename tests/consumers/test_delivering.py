@@ -295,3 +295,30 @@ def test_nothing_is_noted_about_an_event_by_a_worker_that_has_lost_its_lease(mon
     assert 100 == Lease.objects.get().token
     assert [] == failures()
     assert [] == sender.numbers
+
+
+# --- streams that were let go ---
+
+
+def test_a_parked_event_whose_stream_went_on_does_not_draw_it_back_when_it_fails_again():
+    bad = {1: PermanentError("never")}
+
+    def deed(n):
+        if n in bad:
+            raise bad[n]
+
+    declare(deed, on_parked="continue")
+    record_in("a", 1, 2, 3)
+    forward()
+    assert [2, 3] == refunds()
+    bad[1] = Failed()
+    retry(FailedDelivery.objects.all(), by="ada")
+    forward()
+    assert [(1, "blocked", 1)] == failures()
+    record_in("a", 4)
+    forward()
+    bad.clear()
+    retry_now()
+    forward()
+    assert [1, 2, 3, 4] == refunds()
+    assert [] == failures()
