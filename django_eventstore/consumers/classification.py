@@ -14,8 +14,8 @@ __all__ = ["Fault", "fault_of"]
 # or the server was ended, the server starts, an idle session was ended; too many connections.
 POSTGRESQL_TRANSIENT = {"40001", "40P01", "55P03", "25P03", "25P04", "57P01", "57P02", "57P03", "57P05", "53300"}
 POSTGRESQL_CONNECTION = "08"  # the class of connection exceptions
-# Lock wait time-out, deadlock, record changed since the snapshot (10.11 with innodb_snapshot_isolation); too many connections,
-# shutdown, connection killed; cannot connect, gone, lost.
+# Lock wait time-out, deadlock, record changed since the snapshot (10.11 with innodb_snapshot_isolation); too many
+# connections, shutdown, connection killed; cannot connect, gone, lost.
 MARIADB_TRANSIENT = {1205, 1213, 1020, 1040, 1053, 1927, 2002, 2003, 2006, 2013, 2055}
 SQLITE_TRANSIENT = {5, 6}  # SQLITE_BUSY, SQLITE_LOCKED; the low byte of the extended codes
 
@@ -30,8 +30,8 @@ class Fault(Enum):
     UNDECODABLE = "undecodable"
     """Its type is unknown here, or its payload does not fit."""
     CONTENTION = "contention"
-    """The database took it back for another transaction's sake, a lock was not to be had, or the connection was lost: nobody's
-    fault."""
+    """The database took it back for another transaction's sake, a lock was not to be had, or the connection was lost:
+    nobody's fault."""
 
 
 def fault_of(error: BaseException) -> Fault:

@@ -38,7 +38,7 @@ class Tenure:
     follows_dead: bool = False
     """Whether the worker before it never let go of the lease: it may have died, and of what it had in hand."""
     is_abandoned: bool = False
-    """Whether its worker ends in the middle: released, it is free at once, and the next worker takes it as after a dead one."""
+    """Whether its worker ends in the middle: released, it is free at once, and the next takes it as after a dead one."""
     clock: Callable[[], float] = time.monotonic
     renewed_at: float = field(init=False)
 

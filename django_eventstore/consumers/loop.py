@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from uuid import UUID
 
-from django.db import connections
+from django.db import connections, transaction
 from django.db.models import QuerySet
 
 from ..exceptions import EpochChanged, LeaseLost
@@ -248,6 +248,7 @@ class ConsumerLoop:
             book=work.book,
             using=self.using,
             saved=work.offset,
+            ahead=work.ahead,
             replay_until=work.state.replay_until,
             must_stop=lambda: self.clock() > work.deadline,
         )
@@ -280,7 +281,9 @@ class ConsumerLoop:
         if work.advances >= PRUNE_AFTER or work.tenure.token % PRUNE_EVERY_TENURE == 0:
             self._offsets.prune(self.consumer.name, token=work.tenure.token, partition=self._share.number)
         if work.ahead and min(work.ahead.values()) <= progress.offset:
-            self._slots_ahead().filter(offset__lte=progress.offset).delete()
+            with transaction.atomic(using=self.using):
+                work.tenure.require()  # after it, the slots may be those of another grouping
+                self._slots_ahead().filter(offset__lte=progress.offset).delete()
 
     def _slots_ahead(self) -> QuerySet[SlotOffset]:
         rows: QuerySet[SlotOffset] = SlotOffset.objects.using(self.using).filter(consumer=self.consumer.name)

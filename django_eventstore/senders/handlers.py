@@ -65,8 +65,8 @@ class HandlerSender(EventSender):
                     if self.clock() > deadline:
                         break
                 self._advance(batch, batch.entries[done - 1])
-        except Exception:
-            if not done or not self._has_committed(batch, batch.entries[done - 1]):
+        except Exception as error:
+            if not done or not self._has_committed(batch, batch.entries[done - 1], error):
                 raise
         return Outcome(done=done)
 
@@ -83,7 +83,7 @@ class HandlerSender(EventSender):
             except (LeaseLost, Unavailable):
                 raise
             except Exception as error:  # noqa: BLE001 - whatever a handler raises is the event's failure
-                if not self._has_committed(batch, entry):
+                if not self._has_committed(batch, entry, error):
                     return Outcome(done=done + 1, refused={_position(entry): error})
         return Outcome(done=len(batch.entries))
 
@@ -92,13 +92,14 @@ class HandlerSender(EventSender):
             if handler.wants(entry.type) and (handler.replay or not entry.is_replay):
                 call_handler(handler, entry)
 
-    def _has_committed(self, batch: Batch, entry: DeliveredEntry) -> bool:
-        """Called while the error of the entry's transaction is handled."""
+    def _has_committed(self, batch: Batch, entry: DeliveredEntry, error: Exception) -> bool:
+        """Whether the transaction that this error came out of stands all the same."""
         has_committed = batch.is_saved(_position(entry))
         if has_committed:
-            logger.exception(
+            logger.error(
                 "Consumer %s: an error after the commit of position %d; the event stands, and is not handled again",
                 *(batch.consumer, _position(entry)),
+                exc_info=error,
             )
         return has_committed
 

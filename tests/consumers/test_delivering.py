@@ -322,3 +322,82 @@ def test_a_parked_event_whose_stream_went_on_does_not_draw_it_back_when_it_fails
     forward()
     assert [1, 2, 3, 4] == refunds()
     assert [] == failures()
+
+
+# --- slots that stand apart ---
+
+
+def work_for(number, count, deliver):
+    loop = ConsumerLoop(
+        consumer=consumer(),
+        deliver=deliver,
+        using="default",
+        lease=MINUTE,
+        partition=Partition(consumer="numbers", number=number, count=count),
+    )
+    return loop.run(**ENOUGH)
+
+
+@pytest.mark.parametrize("first_failed", [0, 3])
+def test_a_blocked_stream_gets_what_its_slot_had_passed_by_also_when_its_partition_is_behind(first_failed):
+    """Regrouped, the slot is ahead of its partition: its queue reaches as far as the slot."""
+    streams = [f"order-{number}" for number in range(40)]
+    got, bad, is_failing = {}, set(), False
+
+    def deliver(batch):
+        refused = {}
+        for entry in batch.entries:
+            if is_failing and entry.data["n"] == first_failed and not bad:
+                bad.add(entry.stream)
+            if is_failing and entry.stream in bad:
+                refused[entry.position] = Failed()
+            else:
+                got.setdefault(entry.stream, []).append(entry.data["n"])
+        return Outcome(done=len(batch.entries), refused=refused)
+
+    def record_numbers(numbers):
+        for number in numbers:
+            for stream in streams:
+                record_in(stream, number)
+
+    set_partitions(consumer(), 2, using="default")
+    record_numbers(range(first_failed))
+    work_for(1, 2, deliver)
+    record_numbers(range(first_failed, 5))
+    is_failing = True
+    work_for(1, 2, deliver)  # with 3, the head itself is above where the whole partition will stand
+    assert bad == set(FailedDelivery.objects.values_list("stream", flat=True))
+    set_partitions(consumer(), 1, using="default")
+    assert SlotOffset.objects.exists()
+    is_failing = False
+    retry_now()
+    work_for(0, 1, deliver)
+    assert {stream: [0, 1, 2, 3, 4] for stream in streams} == got
+    assert [] == failures()
+
+
+def test_a_worker_that_was_overtaken_takes_away_no_offsets_of_the_new_slots(monkeypatch):
+    """It had looked where it stands, and was stopped before it cleaned up what it took for its own."""
+    streams = [f"order-{number}" for number in range(40)]
+    for stream in streams:
+        record_in(stream, 0)
+    set_partitions(consumer(), 2, using="default")
+    work_for(0, 2, RecordingSender().send)
+    set_partitions(consumer(), 1, using="default")
+    ahead = dict(SlotOffset.objects.values_list("slot", "offset"))
+    assert ahead
+    prune, tokens = OffsetStore.prune, iter([1])
+
+    def overtaken(store, name, **given):
+        if next(tokens, None):
+            # The partitions change twice, and each slot takes along where it stands: some are ahead again.
+            set_partitions(consumer(), 2, using="default")
+            SlotOffset.objects.bulk_create(
+                SlotOffset(consumer=name, slot=slot, offset=offset) for slot, offset in ahead.items()
+            )
+        return prune(store, name, **given)
+
+    monkeypatch.setattr(OffsetStore, "prune", overtaken)
+    monkeypatch.setattr("django_eventstore.consumers.loop.PRUNE_AFTER", 0)
+    work_for(0, 1, RecordingSender().send)
+    assert ahead == dict(SlotOffset.objects.values_list("slot", "offset"))
