@@ -10,10 +10,13 @@ from ..exceptions import EventDecodingError, PermanentError, UnknownEventType
 
 __all__ = ["Fault", "fault_of"]
 
-# SQLSTATE: serialization failure, deadlock, lock not available, idle-in-transaction time-out.
-POSTGRESQL_TRANSIENT = {"40001", "40P01", "55P03", "25P03"}
-# Lock wait time-out, deadlock, record changed since the snapshot (10.11 with innodb_snapshot_isolation).
-MARIADB_TRANSIENT = {1205, 1213, 1020}
+# SQLSTATE: serialization failure, deadlock, lock not available; idle-in-transaction and transaction time-outs; the session
+# or the server was ended, the server starts, an idle session was ended; too many connections.
+POSTGRESQL_TRANSIENT = {"40001", "40P01", "55P03", "25P03", "25P04", "57P01", "57P02", "57P03", "57P05", "53300"}
+POSTGRESQL_CONNECTION = "08"  # the class of connection exceptions
+# Lock wait time-out, deadlock, record changed since the snapshot (10.11 with innodb_snapshot_isolation); too many
+# connections, shutdown, connection killed; cannot connect, gone, lost.
+MARIADB_TRANSIENT = {1205, 1213, 1020, 1040, 1053, 1927, 2002, 2003, 2006, 2013, 2055}
 SQLITE_TRANSIENT = {5, 6}  # SQLITE_BUSY, SQLITE_LOCKED; the low byte of the extended codes
 
 
@@ -27,7 +30,8 @@ class Fault(Enum):
     UNDECODABLE = "undecodable"
     """Its type is unknown here, or its payload does not fit."""
     CONTENTION = "contention"
-    """The database took it back for another transaction's sake, or a lock was not to be had: nobody's fault."""
+    """The database took it back for another transaction's sake, a lock was not to be had, or the connection was lost:
+    nobody's fault."""
 
 
 def fault_of(error: BaseException) -> Fault:
@@ -45,11 +49,13 @@ def _is_contention(error: DatabaseError) -> bool:
     cause = error.__cause__
     sqlstate = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
     if sqlstate is not None:
-        return sqlstate in POSTGRESQL_TRANSIENT
+        return sqlstate in POSTGRESQL_TRANSIENT or sqlstate.startswith(POSTGRESQL_CONNECTION)
     code = getattr(cause, "sqlite_errorcode", None)
     if code is not None:
         return code & 0xFF in SQLITE_TRANSIENT
-    if type(cause).__module__ == "sqlite3":  # Python 3.10 tells no code; its busy and locked errors are of this class
+    # Python 3.10 tells no code of sqlite3's busy and locked errors, and no server a code of a connection that broke: both are
+    # of this class, and so is little else.
+    if type(cause).__module__.partition(".")[0] in {"sqlite3", "psycopg", "psycopg2"}:
         return isinstance(error, OperationalError)
     number = error.args[0] if error.args else None
     return number in MARIADB_TRANSIENT

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from django.db import transaction
+from django.db import close_old_connections, transaction
 
 from ..delivery import Batch, DeliveryPolicy, Outcome
 from ..exceptions import LeaseLost
@@ -17,6 +17,7 @@ from ..signals import batch_delivered, send
 from .classification import Fault, fault_of
 from .failures import FailureBook, position_of
 from .leases import Tenure
+from .offsets import OffsetStore
 from .states import clear_wait, pause, wait
 from .timeouts import limit_transaction
 
@@ -74,7 +75,8 @@ class Delivery:
     accepted: int = field(init=False, default=0)
     """How many events the sender has accepted in this tenure."""
     _advanced: set[int] = field(init=False, default_factory=set)
-    """Positions that were saved for the entries in hand. One that the sender claims as well has committed."""
+    """Positions that the sender saved, as far as it came: one that it claims as well has committed, of the others only the
+    database knows."""
     _contention: dict[int, int] = field(init=False, default_factory=dict)
 
     def send(
@@ -91,19 +93,24 @@ class Delivery:
         of the last entry's position when all are dealt with. ``queue``: the entries are of a blocked stream, where nothing
         is dealt with behind one that failed.
         """
-        if self.careful:
+        is_careful = self.careful > 0
+        if is_careful:
             entries, upto = entries[:1], upto if len(entries) == 1 else None
             if self._is_deadly(entries[0], save, queue):
                 return self._settled(entries, Sent(done=1, accepted=0))
         self._advanced.clear()
         try:
-            outcome = self.deliver(self._batch(entries, save))
+            outcome = self.deliver(self._batch(entries, save, queue))
             done = _checked(outcome, entries)
         except LeaseLost:
             raise
         except Exception as error:  # noqa: BLE001 - whatever a sender raises means that it is unavailable
-            return self._unavailable(entries, error)
+            if is_careful:
+                self.book.outlive(position_of(entries[0]))
+            return self._unavailable(entries, error, queue)
         refused = _refused(outcome, entries[:done])
+        if is_careful and (refused or not done):
+            self.book.outlive(position_of(entries[0]))
         if queue is not None and refused:
             done = min(refused) + 1
         again = self._lost_in_contention(entries, refused)
@@ -119,7 +126,7 @@ class Delivery:
         )
         return self._settled(entries, sent)
 
-    def _batch(self, entries: Sequence[EventEntry], save: Callable[[int], None]) -> Batch:
+    def _batch(self, entries: Sequence[EventEntry], save: Callable[[int], None], queue: Queue | None) -> Batch:
         def advance(position: int) -> None:
             self._save_one(position, save)
 
@@ -133,6 +140,7 @@ class Delivery:
             epoch=self.epoch,
             using=self.using,
             advance=advance,
+            is_saved=lambda position: self._is_saved(position, queue),
             begin=begin,
             still_held=self.tenure.still_held,
         )
@@ -142,6 +150,19 @@ class Delivery:
         save(position)
         self.book.end_try(position)
         self._advanced.add(position)
+
+    def _is_saved(self, position: int, queue: Queue | None) -> bool:
+        """Whether what a sender saved has committed. Raises LeaseLost."""
+        if position not in self._advanced:
+            return False
+        with transaction.atomic(using=self.using):
+            # A session whose client is gone may still be committing; it shares the lease's row until it has.
+            self.tenure.require()
+            if queue is not None:  # its row is that of another event now, or gone
+                rows = FailedDelivery.objects.using(self.using).filter(pk=queue.row.pk, position__lte=position)
+                return not rows.exists()
+            progress = OffsetStore(self.using).load(self.consumer, partition=self.tenure.partition)
+            return progress is not None and progress.offset >= position
 
     def _save(
         self,
@@ -177,6 +198,7 @@ class Delivery:
             position = position_of(entries[number])
             tries = self._contention[position] = self._contention.get(position, 0) + 1
             if tries < TRIES_IN_CONTENTION:
+                close_old_connections()  # one that broke is of no use any more, also one of the handler's own
                 self.sleep(random.uniform(0, LONGEST_PAUSE_IN_CONTENTION * tries))  # noqa: S311 - no secret
                 return number
             del self._contention[position]
@@ -185,7 +207,9 @@ class Delivery:
     def _is_deadly(self, entry: EventEntry, save: Callable[[int], None], queue: Queue | None) -> bool:
         """Note that the event is begun. True if too many have died of it: then it is parked and passed by."""
         self.careful -= 1
-        row = self.book.begin_try(entry)
+        with transaction.atomic(using=self.using):
+            self.tenure.require()
+            row = self.book.begin_try(entry)
         if row.crashes <= self.policy.max_crashes:
             return False
         with transaction.atomic(using=self.using):
@@ -223,10 +247,12 @@ class Delivery:
         send(batch_delivered, sender=Delivery, consumer=self.consumer, delivered=sent.accepted, offset=offset)
         return sent
 
-    def _unavailable(self, entries: Sequence[EventEntry], error: BaseException) -> Sent:
+    def _unavailable(self, entries: Sequence[EventEntry], error: BaseException, queue: Queue | None) -> Sent:
         self.tenure.renew()  # who has lost the lease meanwhile says nothing about the consumer any more
         wait(self.consumer, error=error, policy=self.policy, using=self.using)
-        saved = sum(position_of(entry) in self._advanced for entry in entries)
+        saved = len(entries)
+        while saved and not self._is_saved(position_of(entries[saved - 1]), queue):
+            saved -= 1
         self.accepted += saved
         return Sent(done=saved, accepted=saved, stopped=True)
 

@@ -102,6 +102,12 @@ class FailureBook:
         self._suspects.add(row.position)
         return row
 
+    def outlive(self, position: int) -> None:
+        """The event was not delivered, and its worker lives: the try that was begun was not deadly."""
+        if position in self._suspects:
+            self._rows().filter(position=position, crashes__gt=0).update(crashes=F("crashes") - 1)
+            self._rows().filter(position=position, crashes=0, state=State.TRYING).delete()
+
     def end_try(self, position: int) -> None:
         """The event was delivered, in this transaction."""
         if position in self._suspects:
@@ -170,8 +176,10 @@ class FailureBook:
             send(stream_unblocked, sender=FailedDelivery, consumer=self.consumer, stream=stream, position=position)
 
     def _store(self, row: FailedDelivery, error: str, *, parks: bool, delay: timedelta) -> None:
+        # A stream that has gone on without the event is not drawn back to it: what lies between was delivered.
+        has_let_go = row.state in (State.BLOCKED, State.PARKED) and not row.blocking
         row.state = State.PARKED if parks else State.BLOCKED
-        row.blocking = bool(row.stream) and (not parks or self.policy.on_parked == "block")
+        row.blocking = bool(row.stream) and not has_let_go and (not parks or self.policy.on_parked == "block")
         row.error = error
         if row.blocking:
             self._blocked.add(row.stream)

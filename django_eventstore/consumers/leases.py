@@ -37,6 +37,8 @@ class Tenure:
     length: timedelta
     follows_dead: bool = False
     """Whether the worker before it never let go of the lease: it may have died, and of what it had in hand."""
+    is_abandoned: bool = False
+    """Whether its worker ends in the middle: released, it is free at once, and the next takes it as after a dead one."""
     clock: Callable[[], float] = time.monotonic
     renewed_at: float = field(init=False)
 
@@ -74,7 +76,7 @@ class Tenure:
 
     def release(self) -> None:
         """Let the next worker have the consumer at once."""
-        self._rows().update(expires_at=LONG_AGO, owner="")
+        self._rows().update(expires_at=LONG_AGO, **({} if self.is_abandoned else {"owner": ""}))
 
     def _rows(self) -> models.QuerySet[Lease]:
         rows: models.QuerySet[Lease] = Lease.objects.using(self.using).filter(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from uuid import UUID
 
-from django.db import connections
+from django.db import connections, transaction
 from django.db.models import QuerySet
 
 from ..exceptions import EpochChanged, LeaseLost
@@ -128,6 +128,11 @@ class ConsumerLoop:
                 return self._run_leased(tenure, progress, page, most_events, self.clock() + longest.total_seconds())
         except LeaseLost:
             return Run()  # another worker goes on from the last saved offset
+        except Exception:
+            raise
+        except BaseException:
+            tenure.is_abandoned = True  # what ends the process may be the event in hand
+            raise
         finally:
             tenure.release()
 
@@ -168,8 +173,11 @@ class ConsumerLoop:
             offset=progress.offset,
             retried_at=self.clock(),
         )
-        if state.has_due and not self._retry(work):
-            return Run(delivered=work.delivery.accepted)
+        if state.has_due:
+            careful = work.delivery.careful
+            if not self._retry(work):
+                return Run(delivered=work.delivery.accepted)
+            work.delivery.careful = careful  # what the last worker died of may as well be in the page
         return self._run_pages(work, page)
 
     def _run_pages(self, work: _Tenancy, page: Page) -> Run:
@@ -240,6 +248,7 @@ class ConsumerLoop:
             book=work.book,
             using=self.using,
             saved=work.offset,
+            ahead=work.ahead,
             replay_until=work.state.replay_until,
             must_stop=lambda: self.clock() > work.deadline,
         )
@@ -272,7 +281,9 @@ class ConsumerLoop:
         if work.advances >= PRUNE_AFTER or work.tenure.token % PRUNE_EVERY_TENURE == 0:
             self._offsets.prune(self.consumer.name, token=work.tenure.token, partition=self._share.number)
         if work.ahead and min(work.ahead.values()) <= progress.offset:
-            self._slots_ahead().filter(offset__lte=progress.offset).delete()
+            with transaction.atomic(using=self.using):
+                work.tenure.require()  # after it, the slots may be those of another grouping
+                self._slots_ahead().filter(offset__lte=progress.offset).delete()
 
     def _slots_ahead(self) -> QuerySet[SlotOffset]:
         rows: QuerySet[SlotOffset] = SlotOffset.objects.using(self.using).filter(consumer=self.consumer.name)

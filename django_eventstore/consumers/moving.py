@@ -43,6 +43,7 @@ def set_partitions(consumer: Consumer, count: int, *, using: str) -> None:
     partitions are in different epochs.
     """
     Partition(consumer=consumer.name, count=count)  # refuses a wrong number
+    _make_rows(consumer, using=using)
     with transaction.atomic(using=using):
         standing = _hold(consumer, using=using)
         if standing.partitions != count:
@@ -57,6 +58,7 @@ def move(consumer: Consumer, offset: int, *, using: str) -> int:
     blocked meanwhile: those catch up with everything. Raises EventStoreError for an offset that is not in the log.
     """
     sequence(using)  # so that the head is not behind what has committed
+    _make_rows(consumer, using=using)
     with transaction.atomic(using=using):
         standing = _hold(consumer, using=using)
         state = log_state(using)
@@ -80,11 +82,15 @@ def move(consumer: Consumer, offset: int, *, using: str) -> int:
     return highest
 
 
+def _make_rows(consumer: Consumer, *, using: str) -> None:
+    """Before the transaction, whose first look must be the one that locks: at REPEATABLE READ it sees nothing later."""
+    OffsetStore(using).register([consumer])
+    ConsumerState.objects.using(using).bulk_create([ConsumerState(consumer=consumer.name)], ignore_conflicts=True)
+
+
 def _hold(consumer: Consumer, *, using: str) -> _Standing:
     """Lock what its workers need, in the open transaction, and read where the consumer stands."""
     offsets = OffsetStore(using)
-    offsets.register([consumer])
-    ConsumerState.objects.using(using).bulk_create([ConsumerState(consumer=consumer.name)], ignore_conflicts=True)
     state = ConsumerState.objects.using(using).select_for_update().get(pk=consumer.name)
     leases = list(Lease.objects.using(using).filter(consumer=consumer.name).order_by("partition").select_for_update())
     ahead = dict(SlotOffset.objects.using(using).filter(consumer=consumer.name).values_list("slot", "offset"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from django.db import transaction
@@ -32,6 +32,8 @@ class Retrial:
     book: FailureBook
     using: str
     saved: int
+    ahead: Mapping[int, int]
+    """Slots that are ahead of the offset: what they passed by on their way is in the queues of their streams."""
     replay_until: int
     must_stop: Callable[[], bool]
 
@@ -66,7 +68,7 @@ class Retrial:
             stream=row.stream if row.blocking else None,
             epoch=self.delivery.epoch,
         )
-        last = self.saved if row.blocking else row.position
+        last = max(self.saved, self.ahead.get(row.slot, 0)) if row.blocking else row.position
         entries = [entry for entry in page.entries if position_of(entry) <= last]
         for entry in entries:
             entry.is_replay = position_of(entry) <= self.replay_until

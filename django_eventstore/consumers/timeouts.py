@@ -11,6 +11,8 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
+from weakref import WeakSet
 
 from django.db import connections
 
@@ -23,6 +25,8 @@ LIMIT_TRANSACTION = (
 )
 SESSION = "SELECT @@SESSION.idle_transaction_timeout, @@SESSION.innodb_lock_wait_timeout"
 SET_SESSION = "SET SESSION idle_transaction_timeout = %s, SESSION innodb_lock_wait_timeout = %s"
+# Sessions that have them: the one that follows on a lost one has not.
+_limited: WeakSet[Any] = WeakSet()
 
 
 def limit_transaction(*, using: str, seconds: float) -> None:
@@ -32,6 +36,8 @@ def limit_transaction(*, using: str, seconds: float) -> None:
         milliseconds = max(1, int(seconds * 1_000))
         with connection.cursor() as cursor:
             cursor.execute(LIMIT_TRANSACTION, [str(milliseconds), str(max(1, milliseconds // 2))])
+    elif connection.vendor == "mysql" and connection.connection not in _limited:
+        _set_session(using, seconds)
 
 
 @contextmanager
@@ -41,14 +47,22 @@ def limit_session(*, using: str, length: timedelta) -> Iterator[None]:
     if connection.vendor != "mysql":
         yield
         return
-    seconds = max(1, math.ceil(length.total_seconds()))
-    with connection.cursor() as cursor:
-        cursor.execute(SESSION)
-        idle, locks = cursor.fetchone()
-        cursor.execute(SET_SESSION, [seconds, min(locks, max(1, seconds // 2))])
+    idle, locks = _set_session(using, length.total_seconds())
     try:
         yield
     finally:
         if connection.connection is not None and connection.is_usable():
+            _limited.discard(connection.connection)
             with connection.cursor() as cursor:
                 cursor.execute(SET_SESSION, [idle, locks])
+
+
+def _set_session(using: str, seconds: float) -> tuple[int, int]:
+    """Returns what they were."""
+    connection, whole = connections[using], max(1, math.ceil(seconds))
+    with connection.cursor() as cursor:
+        cursor.execute(SESSION)
+        idle, locks = cursor.fetchone()
+        cursor.execute(SET_SESSION, [whole, min(locks, max(1, whole // 2))])
+    _limited.add(connection.connection)
+    return idle, locks

@@ -406,3 +406,33 @@ def test_a_handler_consumer_is_divided_as_any_other():
     assert 0 == EventForwarder("numbers").get_and_send().delivered
     assert numbers_of(EventStore().get().entries) == [1] * 9
     assert connection.vendor
+
+
+@pytest.mark.mariadb
+def test_where_a_consumer_stands_is_read_when_the_batch_in_hand_is_over(elsewhere):
+    """At REPEATABLE READ what is read first decides what is seen."""
+    record_numbers(1, 2, 3)
+    saved, waits = threading.Event(), threading.Event()
+
+    def deliver(batch):
+        with transaction.atomic():
+            batch.begin()
+            batch.advance(3)
+            saved.set()
+            waits.wait(10)
+        return Outcome(done=3)
+
+    def divide():
+        with connection.cursor() as cursor:
+            cursor.execute("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        set_partitions(consumer(), 2, using="default")
+
+    loop = ConsumerLoop(consumer=consumer(), deliver=deliver, using="default", lease=MINUTE)
+    working = elsewhere(loop.run, **ENOUGH)
+    assert saved.wait(10)
+    dividing = elsewhere(divide)
+    time.sleep(0.5)
+    waits.set()
+    dividing.result(10)
+    assert 3 == working.result(10).delivered
+    assert 3 == offset_of()

@@ -347,6 +347,7 @@ def send_all(*, advance=lambda position: None, still_held=lambda: True):
         epoch=page.epoch,
         using="default",
         advance=advance,
+        is_saved=lambda position: False,
         begin=lambda: None,
         still_held=still_held,
     )
