@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.core.checks import CheckMessage, Error, Tags, register
 
 from .conf import setting_problems
-from .consumers.checks import check_consumers
+from .consumers.checks import check_consumers, check_stored_consumers
 from .forwarding.celery_checks import check_beat, check_broker
 from .forwarding.checks import check_senders
 from .store.checks import check_databases
@@ -27,4 +27,5 @@ def register_checks() -> None:
     """Make Django run the checks: ``manage.py check``, and with ``--database default`` those of the database too."""
     for check in (check_settings, check_consumers, check_senders, check_beat, check_broker):
         register(check, TAG)
-    register(check_databases, TAG, Tags.database)
+    for database_check in (check_databases, check_stored_consumers):
+        register(database_check, TAG, Tags.database)

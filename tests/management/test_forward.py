@@ -14,7 +14,8 @@ from django.core.management.base import CommandError
 from django.db import OperationalError, connections
 
 from django_eventstore import EventForwarder, OffsetStore
-from django_eventstore.consumers import RetryPolicy, pause
+from django_eventstore.consumers import pause
+from django_eventstore.delivery import DeliveryPolicy
 from django_eventstore.forwarding import Forwarded
 from django_eventstore.forwarding.follow import StopOnSignal, follow
 from tests.conftest import PostgresFactory, RegisterDatabase, Spawn
@@ -24,7 +25,7 @@ from tests.processes import ProcessFailed
 from tests.store.log import save
 
 Received = list[tuple[str, int]]
-RETRY = RetryPolicy(base=timedelta(seconds=1), cap=timedelta(seconds=4), draw=lambda low, high: high)
+RETRY = DeliveryPolicy(base=timedelta(seconds=1), cap=timedelta(seconds=4), draw=lambda low, high: high)
 
 
 @pytest.mark.django_db(transaction=True)
