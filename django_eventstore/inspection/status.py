@@ -56,6 +56,8 @@ class ConsumerStatus:
     """Its failed events that wait for somebody's decision."""
     failing_since: datetime | None
     """When the oldest of these failed first; None without any."""
+    waiting_since: datetime | None
+    """When its sender became unavailable; None after a success."""
     attempts: int
     """How often its sender was found unavailable since the last success."""
     error: str
@@ -199,6 +201,7 @@ def _status(
         blocked=failures.blocked,
         parked=failures.parked,
         failing_since=failures.since,
+        waiting_since=row.waiting_since,
         attempts=row.attempts,
         error=row.error,
         retry_at=row.retry_at,
