@@ -258,6 +258,14 @@ class TestRetry:
             run("eventstore_failures", "retry", "billing", "1", "--payload", str(path), "--yes")
         assert "" == FailedDelivery.objects.get().request
 
+    def test_a_payload_for_an_event_that_is_gone_is_refused(self, failing: None, tmp_path: Path) -> None:
+        FailedDelivery.objects.update(position=5)  # which is another event
+        path = tmp_path / "payload.json"
+        path.write_text('{"n": 33}')
+
+        with pytest.raises(CommandError, match="position 5 is not in the log any more"):
+            run("eventstore_failures", "retry", "billing", "5", "--payload", str(path), "--yes")
+
     def test_a_payload_is_for_one(self, several: None, tmp_path: Path) -> None:
         with pytest.raises(CommandError, match="--payload is for one"):
             run("eventstore_failures", "retry", "--all", "--payload", str(tmp_path / "x"), "--yes")
