@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .consumers import OffsetStore
+    from .context import EventContext, event_context, get_event_context
     from .delivery import Batch, Outcome
-    from .events import event
+    from .events import event, upcast
     from .forwarding import EventForwarder
     from .handlers import handles
     from .models import EventEntry
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Batch",
+    "EventContext",
     "EventEntry",
     "EventForwarder",
     "EventSender",
@@ -27,8 +29,11 @@ __all__ = [
     "Page",
     "arecord",
     "event",
+    "event_context",
+    "get_event_context",
     "handles",
     "record",
+    "upcast",
 ]
 
 __version__ = "0.1.0"
@@ -36,6 +41,7 @@ __version__ = "0.1.0"
 # An app's models.py may import these names while the app registry is still filling; what needs models is found on first use.
 _HOMES = {
     "Batch": "delivery",
+    "EventContext": "context",
     "EventEntry": "models",
     "EventForwarder": "forwarding",
     "EventSender": "senders",
@@ -45,8 +51,11 @@ _HOMES = {
     "Page": "store",
     "arecord": "recording",
     "event": "events",
+    "event_context": "context",
+    "get_event_context": "context",
     "handles": "handlers",
     "record": "recording",
+    "upcast": "events",
 }
 
 

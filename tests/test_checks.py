@@ -11,7 +11,7 @@ import celery
 import pytest
 from django.core.checks import CheckMessage, Error, Tags, registry
 from django.core.management import call_command
-from django.db import DatabaseError, connection
+from django.db import DatabaseError, connection, connections
 from django.test import override_settings
 
 from django_eventstore import handles
@@ -22,7 +22,9 @@ from django_eventstore.forwarding import celery_checks, forward_all
 from django_eventstore.forwarding.celery_checks import SCHEDULER, check_beat, check_broker
 from django_eventstore.forwarding.checks import check_senders
 from django_eventstore.handlers import handler_registry
+from django_eventstore.inspection.event_checks import check_events, check_stored_types
 from django_eventstore.models import ConsumerOffset, ConsumerState
+from django_eventstore.recording.checks import check_handler_modes, check_routing
 from django_eventstore.store.checks import check_databases
 from django_eventstore.store.checks.statements import created_objects
 from tests.conftest import MariaDBFactory, PostgresFactory, RegisterDatabase
@@ -222,6 +224,39 @@ def test_what_is_stored_is_not_asked_for_when_it_cannot_be_compared(
 
 def _refuse() -> None:
     raise DatabaseError("no catalog")
+
+
+# --- recording
+
+
+def test_several_databases_and_no_router_are_a_warning(settings: Any) -> None:
+    (message,) = check_routing()
+
+    assert "django_eventstore.W020" == message.id
+    assert "'default', 'other'" in message.msg
+    assert "DATABASE_ROUTERS" in str(message.hint)
+    settings.DATABASE_ROUTERS = ["tests.test_checks.NoLogRouter"]
+    assert [] == check_routing()
+
+
+def test_one_database_needs_no_router(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "settings", {"default": connections.settings["default"]})
+    assert [] == check_routing()
+
+
+def test_what_a_handlers_mode_leaves_without_effect_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handler_registry, "_handlers", {})
+    handles("test.A", name="durable", start="beginning", transaction="batch", consumer="c")(lambda event: None)
+    handles("test.A", name="plain", mode="after_commit")(lambda event: None)
+    assert [] == check_handler_modes()
+    handles("test.A", name="later", mode="after_commit", start=7)(lambda event: None)
+    handles("test.A", name="inside", mode="sync", consumer="c", transaction="batch")(lambda event: None)
+
+    later, inside = check_handler_modes()
+
+    assert {"django_eventstore.W021"} == {later.id, inside.id}
+    assert "'later' has mode='after_commit', in which start has no effect" in later.msg
+    assert "consumer and transaction have no effect" in inside.msg
 
 
 # --- Celery
@@ -589,8 +624,17 @@ def test_every_check_is_registered_and_runs_once(monkeypatch: pytest.MonkeyPatch
 
     register_checks()
 
-    always = {check_settings, check_consumers, check_senders, check_beat, check_broker}
-    of_databases = {check_databases, check_stored_consumers}
+    always = {
+        check_settings,
+        check_consumers,
+        check_senders,
+        check_beat,
+        check_broker,
+        check_events,
+        check_routing,
+        check_handler_modes,
+    }
+    of_databases = {check_databases, check_stored_consumers, check_stored_types}
     assert always | of_databases == set(fresh.get_checks())
     assert of_databases == {check for check in fresh.get_checks() if Tags.database in check.tags}
     with override_settings(EVENTSTORE={"LEASES": 1}):

@@ -13,11 +13,13 @@ from django_eventstore.consumers import declared_consumers
 pytestmark = pytest.mark.no_database
 
 POSITIVE_INTEGERS = (
-    "MAX_PAYLOAD_BYTES",
+    "AFTER_COMMIT_QUEUE",
+    "AFTER_COMMIT_THREADS",
     "FORWARD_EVENTS",
     "MAX_ATTEMPTS",
-    "MAX_FAILURES",
     "MAX_CRASHES",
+    "MAX_FAILURES",
+    "MAX_PAYLOAD_BYTES",
     "PAGE_LIMIT",
 )
 CHOICES = {
@@ -26,7 +28,15 @@ CHOICES = {
     "ON_UNDECODABLE": ("retry", "park", "pause"),
 }
 BOOLEANS = ("CREATE_BEAT_SCHEDULE", "WAKE_UP")
-DURATIONS = ("FORWARD_EVERY", "FORWARD_SECONDS", "LEASE", "WAKE_UP_INTERVAL", "RETRY_BASE", "RETRY_CAP")
+DURATIONS = (
+    "AFTER_COMMIT_EXIT",
+    "FORWARD_EVERY",
+    "FORWARD_SECONDS",
+    "LEASE",
+    "WAKE_UP_INTERVAL",
+    "RETRY_BASE",
+    "RETRY_CAP",
+)
 SENDER = "warehouse.Sender"
 
 

@@ -15,6 +15,7 @@ pytestmark = pytest.mark.no_database
 
 ROOT_NAMES = [
     "Batch",
+    "EventContext",
     "EventEntry",
     "EventForwarder",
     "EventSender",
@@ -24,13 +25,23 @@ ROOT_NAMES = [
     "Page",
     "arecord",
     "event",
+    "event_context",
+    "get_event_context",
     "handles",
     "record",
+    "upcast",
 ]
 
 PACKAGES = {
     "django_eventstore": ROOT_NAMES,
     "django_eventstore.senders": ["EventSender", "HandlerSender"],
+    "django_eventstore.recording": [
+        "EventContextMiddleware",
+        "arecord",
+        "drain_after_commit",
+        "forget_known_consumers",
+        "record",
+    ],
     "django_eventstore.signals": [
         "batch_delivered",
         "consumer_paused",
@@ -39,6 +50,7 @@ PACKAGES = {
         "delivery_failed",
         "event_recorded",
         "events_committed",
+        "handler_failed",
         "send",
         "stream_blocked",
         "stream_parked",
@@ -114,9 +126,20 @@ def test_every_public_name_can_be_imported(package):
 
 
 def test_a_name_of_the_root_is_the_one_of_its_home():
-    from django_eventstore import consumers, delivery, events, forwarding, handlers, models, recording, senders, store
+    from django_eventstore import (
+        consumers,
+        context,
+        delivery,
+        events,
+        forwarding,
+        handlers,
+        models,
+        recording,
+        senders,
+        store,
+    )
 
-    homes = (consumers, delivery, events, forwarding, handlers, models, recording, senders, store)
+    homes = (consumers, context, delivery, events, forwarding, handlers, models, recording, senders, store)
     for name in ROOT_NAMES:
         assert any(getattr(home, name, None) is getattr(django_eventstore, name) for home in homes), name
 

@@ -1,5 +1,8 @@
 """How the log and its consumers are: answers for people and monitors. Nothing here moves an offset."""
 
+from .asyncapi import asyncapi
+from .catalogue import Catalogue, EventDescription, HandlerDescription, Wanted, catalogue
+from .changes import Change, changes_since
 from .failures import (
     DecisionStatus,
     FailureStatus,
@@ -17,16 +20,24 @@ from .status import ConsumerState, ConsumerStatus, LogStatus, consumer_statuses,
 from .verify import Report, verify
 
 __all__ = [
+    "Catalogue",
+    "Change",
     "ConsumerState",
     "ConsumerStatus",
     "DecisionStatus",
+    "EventDescription",
     "FailureStatus",
     "Finding",
     "FindingKind",
+    "HandlerDescription",
     "Lag",
     "LogStatus",
     "Queued",
     "Report",
+    "Wanted",
+    "asyncapi",
+    "catalogue",
+    "changes_since",
     "consumer_statuses",
     "decision_status",
     "delivered_entry",

@@ -20,13 +20,24 @@ from ..models import EventEntry
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-__all__ = ["EventStoreCommand", "printable"]
+__all__ = ["EventStoreCommand", "TableCommand", "printable"]
 
 # What a terminal obeys, C1 codes too: texts that come from events and their errors are shown, not obeyed.
 CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
-class EventStoreCommand(BaseCommand, ABC):
+class TableCommand(BaseCommand):
+    """Can write tables."""
+
+    def write_table(self, header: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+        """Write columns as wide as their widest cell."""
+        rows = [tuple(printable(cell).replace("\n", " ") for cell in row) for row in rows]
+        widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
+        for row in (header, *rows):
+            self.stdout.write("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+class EventStoreCommand(TableCommand, ABC):
     """Has ``--database``; what goes wrong in ``perform`` is a CommandError: exit status 1 and one sentence."""
 
     def add_database(self, parser: CommandParser) -> None:
@@ -68,13 +79,6 @@ class EventStoreCommand(BaseCommand, ABC):
             answer = ""
         if answer.strip().lower() not in ("y", "yes"):
             raise CommandError("Nothing was done. Answer y, or add --yes.")
-
-    def write_table(self, header: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
-        """Write columns as wide as their widest cell."""
-        rows = [tuple(printable(cell).replace("\n", " ") for cell in row) for row in rows]
-        widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
-        for row in (header, *rows):
-            self.stdout.write("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 def printable(text: str) -> str:

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 from django.core.checks import CheckMessage
 from django.db import models, transaction
+from django.http import HttpRequest
 
 from django_eventstore import (
     Batch,
+    EventContext,
     EventEntry,
     EventForwarder,
     EventSender,
@@ -21,8 +24,11 @@ from django_eventstore import (
     Page,
     arecord,
     event,
+    event_context,
+    get_event_context,
     handles,
     record,
+    upcast,
 )
 from django_eventstore.consumers import (
     Progress,
@@ -33,11 +39,12 @@ from django_eventstore.consumers import (
     move,
     once,
     rename,
-    retire,
     retry,
     set_partitions,
     skip,
 )
+from django_eventstore.consumers import retire as retire_consumer
+from django_eventstore.events import retire
 from django_eventstore.exceptions import (
     ConcurrencyError,
     EpochChanged,
@@ -49,6 +56,7 @@ from django_eventstore.exceptions import (
 from django_eventstore.forwarding import Forwarded
 from django_eventstore.inspection import FailureStatus, delivery_decisions, failed_deliveries, failure_status
 from django_eventstore.models import FailedDelivery
+from django_eventstore.recording import EventContextMiddleware, drain_after_commit
 from django_eventstore.signals import events_committed
 
 
@@ -62,6 +70,32 @@ class OrderCancelled:
 # The decorator keeps the class what it is.
 cancelled: OrderCancelled = OrderCancelled(order_id=1, reason="late")
 order_id: int = cancelled.order_id
+
+
+@event("sales.OrderCancelled", version=2, aliases=["orders.OrderCancelled2"])
+@dataclass(frozen=True)
+class Renamed:
+    order: int
+
+
+@upcast("sales.OrderCancelled", from_version=1)
+def renamed_field(payload: dict[str, Any]) -> dict[str, Any]:
+    return {"order": payload["order_id"]}
+
+
+# The decorator keeps the function what it is.
+upcasted: dict[str, Any] = renamed_field({})
+retire("orders.OrderForgotten", reason="never used")
+
+
+@upcast("sales.OrderCancelled", from_version="1")  # type: ignore[arg-type]
+def wrong_version(payload: dict[str, Any]) -> dict[str, Any]:
+    return payload
+
+
+@upcast("sales.OrderCancelled", from_version=2)  # type: ignore[type-var]
+def takes_no_payload(payload: int) -> int:
+    return payload
 
 
 class Order(models.Model):
@@ -94,6 +128,29 @@ def refund(event: OrderCancelled, entry: EventEntry) -> None: ...
 
 @handles("orders.*", name="log", consumer="log", transaction="batch", start="beginning")
 def log(event: dict[str, object]) -> None: ...
+
+
+def in_context(user: models.Model, run: UUID) -> None:
+    with event_context(actor=user, correlation_id=run, metadata={"why": "import"}) as context:
+        correlation_id: str | None = context.correlation_id
+    with event_context(actor=lambda: user, causation_id="e-1", traceparent="00-…"):
+        now: EventContext = get_event_context()
+    now.correlation_id = "x"  # type: ignore[misc]
+    event_context("ada")  # type: ignore[call-arg]
+    event_context(correlation_id=7)  # type: ignore[arg-type]
+    drain_after_commit(timeout=timedelta(seconds=1))
+    del correlation_id
+
+
+class TenantMiddleware(EventContextMiddleware):
+    correlation_headers = ("X-Tenant-Request",)
+
+    def actor(self, request: HttpRequest) -> object:
+        return request.headers.get("X-Tenant")
+
+
+@handles(OrderCancelled, mode="after_commit")
+def tell(event: OrderCancelled) -> None: ...
 
 
 @handles(OrderCancelled, mode="sync", start=7)
@@ -171,7 +228,7 @@ def operating() -> None:
     before: int = move(declared_consumer("warehouse"), 0, using="default")
     set_partitions(declared_consumer("warehouse"), 4, using="default")
     standing: Standing = rename("depot", declared_consumer("warehouse"), using="default")
-    offset: int = retire("depot", using="default").offset
+    offset: int = retire_consumer("depot", using="default").offset
     forgotten: int = forget_keys(older_than=timedelta(days=30))
     del asked, who, before, standing, offset, forgotten
 
