@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from io import StringIO
 from typing import Any
 
@@ -14,7 +15,7 @@ from django.core.management import call_command
 from django.db import DatabaseError, connection, connections
 from django.test import override_settings
 
-from django_eventstore import handles
+from django_eventstore import event, events, handles
 from django_eventstore.checks import TAG, check_settings, register_checks
 from django_eventstore.consumers import OffsetStore, declared_consumers
 from django_eventstore.consumers.checks import check_consumers, check_stored_consumers
@@ -188,6 +189,18 @@ EXAMPLES = {
     "other.*": "other.Thing",
     "test.deeper.*": "test.deeper.Thing",
 }
+
+
+@pytest.mark.django_db
+def test_the_new_name_of_an_event_is_nothing_newly_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    ConsumerOffset.objects.create(consumer="billing", offset=7, epoch=1, token=3)
+    ConsumerState.objects.create(consumer="billing", events='["test.FormerName"]')
+    with consumers(billing={"SENDER": RECORDER, "EVENTS": ["test.PresentName"]}):
+        assert ["W006"] == ids(stored_messages())
+        monkeypatch.setattr(events.registry, "_by_type", {**events.registry._by_type})
+        monkeypatch.setattr(events.registry, "_by_class", {**events.registry._by_class})
+        event("test.PresentName", aliases=["test.FormerName"])(dataclass(frozen=True)(type("Present", (), {})))
+        assert [] == stored_messages()
 
 
 @pytest.mark.django_db

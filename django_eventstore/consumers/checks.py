@@ -9,7 +9,7 @@ from django.core.checks import CheckMessage, Error, Warning  # noqa: A004 - Djan
 from django.db import DatabaseError, connections, router
 
 from ..conf import setting_problems
-from ..events import matches
+from ..events import selects
 from ..models import ConsumerOffset, ConsumerState
 from .definition import Consumer, declared_consumers
 
@@ -72,8 +72,9 @@ def _check(using: str, declared: Mapping[str, Consumer]) -> Iterable[CheckMessag
 
 
 def _added(wanted: Iterable[str], known: Sequence[str]) -> list[str]:
-    """The patterns that select what no known one does; a known prefix matches those below it like any type."""
-    return [pattern for pattern in wanted if not any(matches(each, pattern) for each in known)]
+    """The patterns that select what no known one does. A known prefix selects those below it like any type, and the new name
+    of an event is selected by its old one."""
+    return [pattern for pattern in wanted if not selects(known, pattern)]
 
 
 def _undeclared(name: str, using: str) -> CheckMessage:

@@ -13,8 +13,8 @@ from itertools import groupby
 from typing import Any
 
 from ..conf import get_settings
-from ..events import decode, encode_mapping, registry
-from ..exceptions import EventStoreError
+from ..events import EventDefinition, decode, encode_mapping, registry
+from ..exceptions import EventDecodingError, EventStoreError
 from ..models import DeliveryRequest, DeliveryState, EventEntry, FailedDelivery
 from ..models.fields import DatabaseNow
 
@@ -38,8 +38,9 @@ def retry(
     """Try these failed deliveries again, with all their attempts before them; returns for how many it was asked.
 
     ``payload``: deliver the one failure with this payload in place of that in the log, which stays as it is; both are kept in
-    the decision. ``per_second``: spread so many over each second. Raises ValueError and EventEncodingError for a payload
-    that could not be stored or that its class does not take, and EventStoreError when the event is gone from the log.
+    the decision. ``per_second``: spread so many over each second. Raises EventEncodingError and EventDecodingError for a
+    payload that could not be stored or that its class does not take, EventStoreError when the event is gone from the log,
+    and ValueError for what makes no sense.
     """
     chosen = _chosen(failures)
     if payload is not None:
@@ -115,5 +116,15 @@ def _edited(failure: FailedDelivery, payload: Mapping[str, object]) -> str:
         raise EventStoreError(f"The event at position {failure.position} is not in the log any more.")
     definition = registry.by_type(failure.type)
     if definition is not None:
-        decode(definition, version, text)
+        _require_fit(definition, version, text)
     return text
+
+
+def _require_fit(definition: EventDefinition, version: int, text: str) -> None:
+    try:
+        decode(definition, version, text)
+    except EventStoreError:
+        raise
+    except Exception as error:  # the project's own class, which may raise anything
+        reason = f"{type(error).__name__}: {error}"
+        raise EventDecodingError(type=definition.type, version=version, reason=reason) from error

@@ -288,7 +288,6 @@ class TestDeciding:
     def test_skip_passes_over_the_event_alone(self, operator: Client) -> None:
         decide(operator, "skip", failure())
         tick()
-        tick()
 
         assert ("billing", 20) in RECEIVED
         assert ("billing", 2) not in RECEIVED
@@ -300,7 +299,6 @@ class TestDeciding:
         assert {} == requests()
 
         decide(operator, "discard", failure(), reason="orders of a bot")
-        tick()
         tick()
 
         assert [] == [number for consumer, number in RECEIVED if consumer == "billing"]
