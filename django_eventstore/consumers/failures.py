@@ -162,7 +162,8 @@ class FailureBook:
 
     def begin_anew(self, row: FailedDelivery) -> None:
         """Somebody wants it tried again, in this transaction: it has all its attempts before it."""
-        self._row(row).update(state=State.BLOCKED, **FRESH)
+        # Unless somebody wants something else by now, which is looked at next.
+        self._row(row).filter(request=row.request).update(state=State.BLOCKED, **FRESH)
 
     def announce(self) -> None:
         """Tell what has committed."""
