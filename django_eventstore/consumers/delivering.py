@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from django.db import close_old_connections, transaction
+from django.db import close_old_connections
 
 from ..delivery import Batch, DeliveryPolicy, Outcome
 from ..exceptions import LeaseLost
@@ -19,7 +19,6 @@ from .failures import FailureBook, position_of
 from .leases import Tenure
 from .offsets import OffsetStore
 from .states import clear_wait, pause, wait
-from .timeouts import limit_transaction
 
 __all__ = ["Deliver", "Delivery", "Queue", "Sent"]
 
@@ -131,7 +130,7 @@ class Delivery:
             self._save_one(position, save)
 
         def begin() -> None:
-            limit_transaction(using=self.using, seconds=self.tenure.remaining())
+            self.tenure.limit_transaction()
 
         return Batch(
             consumer=self.consumer,
@@ -155,9 +154,8 @@ class Delivery:
         """Whether what a sender saved has committed. Raises LeaseLost."""
         if position not in self._advanced:
             return False
-        with transaction.atomic(using=self.using):
+        with self.tenure.transaction():
             # A session whose client is gone may still be committing; it shares the lease's row until it has.
-            self.tenure.require()
             if queue is not None:  # its row is that of another event now, or gone
                 rows = FailedDelivery.objects.using(self.using).filter(pk=queue.row.pk, position__lte=position)
                 return not rows.exists()
@@ -177,8 +175,7 @@ class Delivery:
             if entries and position_of(entries[-1]) not in self._advanced:
                 self._save_one(upto or position_of(entries[-1]), save)
             return
-        with transaction.atomic(using=self.using):
-            self.tenure.require()
+        with self.tenure.transaction():
             if queue is None:
                 for number, error in refused.items():
                     if not self.book.blocks(entries[number].stream):  # else it is in the queue of one before it
@@ -207,13 +204,11 @@ class Delivery:
     def _is_deadly(self, entry: EventEntry, save: Callable[[int], None], queue: Queue | None) -> bool:
         """Note that the event is begun. True if too many have died of it: then it is parked and passed by."""
         self.careful -= 1
-        with transaction.atomic(using=self.using):
-            self.tenure.require()
+        with self.tenure.transaction():
             row = self.book.begin_try(entry)
         if row.crashes <= self.policy.max_crashes:
             return False
-        with transaction.atomic(using=self.using):
-            self.tenure.require()
+        with self.tenure.transaction():
             if queue is None:
                 self.book.park_suspect(row)
                 save(row.position)

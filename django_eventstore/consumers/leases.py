@@ -10,7 +10,8 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 
@@ -20,9 +21,12 @@ from django.db.models import F
 from ..exceptions import LeaseLost
 from ..models import ConsumerState, Lease
 from ..models.fields import DatabaseNow
+from .timeouts import limit_transaction
 
 __all__ = ["LONG_AGO", "Tenure", "acquire"]
 
+# A tenth of the lease, for a transaction that begins when it is nearly over.
+LEAST_LIMIT = 0.1
 LONG_AGO = datetime(2000, 1, 1, tzinfo=timezone.utc)
 
 
@@ -69,6 +73,22 @@ class Tenure:
 
         transaction.on_commit(count_from_now, using=self.using)
 
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """A transaction in which the lease stays this worker's. Raises LeaseLost.
+
+        It locks the lease's row, so that the database ends it with the lease, should the worker be frozen in it.
+        """
+        with transaction.atomic(using=self.using):
+            self.limit_transaction()
+            self.require()
+            yield
+
+    def limit_transaction(self) -> None:
+        """Called first in a transaction; see ``timeouts``."""
+        least = self.length.total_seconds() * LEAST_LIMIT
+        limit_transaction(using=self.using, seconds=max(self.remaining(), least))
+
     def require(self) -> None:
         """Keep the lease until the open transaction ends. Raises LeaseLost."""
         if self._rows().select_for_update().values_list("token").first() is None:
@@ -97,6 +117,7 @@ def acquire(
     leases = Lease.objects.using(using).filter(consumer=consumer, partition=partition)
     skip_locked = connections[using].features.has_select_for_update_skip_locked
     with transaction.atomic(using=using):
+        limit_transaction(using=using, seconds=length.total_seconds())
         free = leases.filter(expires_at__lte=DatabaseNow())
         # A row that is locked belongs to a worker in the middle of a transaction: not free, and not worth waiting for.
         row = free.select_for_update(skip_locked=skip_locked).first()

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from uuid import UUID
 
-from django.db import connections, transaction
+from django.db import connections
 from django.db.models import QuerySet
 
 from ..exceptions import EpochChanged, LeaseLost
@@ -114,6 +114,10 @@ class ConsumerLoop:
             if state.failed:  # what had failed is not wanted any more
                 clear_wait(self.consumer.name, using=self.using)
             return Run(more=not page.complete and page.next_offset > start)
+        with limit_session(using=self.using, length=self.lease):
+            return self._run_if_free(progress, page, most_events, self.clock() + longest.total_seconds())
+
+    def _run_if_free(self, seen: Progress, page: Page, most_events: int, deadline: float) -> Run:
         tenure = acquire(
             self.consumer.name,
             partition=self._share.number,
@@ -124,8 +128,7 @@ class ConsumerLoop:
         if tenure is None:
             return Run()
         try:
-            with limit_session(using=self.using, length=self.lease):
-                return self._run_leased(tenure, progress, page, most_events, self.clock() + longest.total_seconds())
+            return self._run_leased(tenure, seen, page, most_events, deadline)
         except LeaseLost:
             return Run()  # another worker goes on from the last saved offset
         except Exception:
@@ -281,8 +284,8 @@ class ConsumerLoop:
         if work.advances >= PRUNE_AFTER or work.tenure.token % PRUNE_EVERY_TENURE == 0:
             self._offsets.prune(self.consumer.name, token=work.tenure.token, partition=self._share.number)
         if work.ahead and min(work.ahead.values()) <= progress.offset:
-            with transaction.atomic(using=self.using):
-                work.tenure.require()  # after it, the slots may be those of another grouping
+            # Once the lease is lost, the slots may be those of another grouping.
+            with work.tenure.transaction():
                 self._slots_ahead().filter(offset__lte=progress.offset).delete()
 
     def _slots_ahead(self) -> QuerySet[SlotOffset]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from django.db import transaction
+from django.db import connections
 
 from ..models import DeliveryDecision, DeliveryRequest, FailedDelivery
 from ..store import EventStore
@@ -96,16 +96,18 @@ class Retrial:
 
     def _saver(self, queue: Queue) -> Callable[[int], None]:
         def save(position: int) -> None:
-            with transaction.atomic(using=self.using, savepoint=False):
+            if connections[self.using].in_atomic_block:  # that of the sender, with the effect
                 self.delivery.tenure.require()
+                self.book.move_on(queue.row, queue.successor(position))
+                return
+            with self.delivery.tenure.transaction():
                 self.book.move_on(queue.row, queue.successor(position))
 
         return save
 
     def _begin_anew(self, row: FailedDelivery) -> None:
         """Somebody wants it tried again: it has all its attempts before it."""
-        with transaction.atomic(using=self.using):
-            self.delivery.tenure.require()
+        with self.delivery.tenure.transaction():
             self._write_down(
                 row,
                 "retry" if row.edited_payload is None else "edit",
@@ -117,8 +119,7 @@ class Retrial:
     def _pass_over(self, queue: Queue, decision: str, *, by: str = "", reason: str) -> bool:
         """The head is not delivered; discarded, neither is what has queued up behind it. The rest is delivered now."""
         row = queue.row
-        with transaction.atomic(using=self.using):
-            self.delivery.tenure.require()
+        with self.delivery.tenure.transaction():
             self._write_down(row, decision, by=by, reason=reason)
             successor = None if decision == Request.DISCARD else queue.successor(row.position)
             self.book.move_on(row, successor)

@@ -9,9 +9,12 @@ import pytest
 from django.db import connection, transaction
 from django.test import override_settings
 
-from django_eventstore import EventForwarder, handles
+from django_eventstore import EventForwarder, Outcome, handles, record
+from django_eventstore.consumers import acquire, leases
+from django_eventstore.consumers.failures import FailureBook
 from django_eventstore.consumers.timeouts import limit_session, limit_transaction
-from tests.delivery import COUNTED, offset_of, record_numbers, refunds
+from tests.consumers.test_leases import expire
+from tests.delivery import COUNTED, RecordingSender, forwarder_of, offset_of, record_numbers, refunds, retry_now
 from tests.shop.models import Refund
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -99,3 +102,47 @@ def test_the_time_outs_of_a_session_are_put_back():
     with limit_session(using="default", length=timedelta(seconds=5)):
         assert (5, 2) == shown()
     assert before == shown()
+
+
+@pytest.mark.postgresql
+@pytest.mark.parametrize("place", ["put_aside", "move_on", "begin_try"])
+def test_no_transaction_that_locks_the_lease_outlives_it(place, monkeypatch):
+    """Frozen in one that has no time-out, a worker would hold its consumer for ever."""
+    shown, keep, bad = [], getattr(FailureBook, place), {1}
+
+    def look(*arguments, **given):
+        with connection.cursor() as cursor:
+            cursor.execute("SHOW idle_in_transaction_session_timeout")
+            shown.append(cursor.fetchone()[0])
+        return keep(*arguments, **given)
+
+    def script(batch):
+        return Outcome(done=len(batch.entries), refused={n: ValueError() for n in bad})
+
+    monkeypatch.setattr(FailureBook, place, look)
+    with transaction.atomic():
+        record(COUNTED, {"n": 1}, stream="a")
+    forwarder = forwarder_of(RecordingSender(script))
+    acquire("numbers", using="default", length=timedelta(seconds=5))
+    expire()
+    forwarder.get_and_send()
+    bad.clear()
+    retry_now()
+    forwarder.get_and_send()
+    assert shown
+    assert "0" not in shown
+
+
+@pytest.mark.postgresql
+def test_taking_the_lease_is_limited_as_well(monkeypatch):
+    shown, owner = [], leases._owner
+
+    def look():
+        with connection.cursor() as cursor:
+            cursor.execute("SHOW idle_in_transaction_session_timeout")
+            shown.append(cursor.fetchone()[0])
+        return owner()
+
+    monkeypatch.setattr(leases, "_owner", look)
+    acquire("numbers", using="default", length=timedelta(seconds=5))
+    assert ["5s"] == shown

@@ -1,0 +1,101 @@
+"""One worker: what a process with ``forward_all()`` in a loop does, with a fault or a step to stop at, if it is told so."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Literal
+
+from django.db import InterfaceError, OperationalError, close_old_connections
+
+from tests.concurrency.delivery import faults, sinks, steps
+
+IDLE = 0.005
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """``stop``: it ends when this file is there; without one, when nothing is left to do."""
+
+    name: str
+    directory: str
+    consumers: tuple[str, ...] = ("effects", "outside")
+    scope: Literal["event", "batch"] = "event"
+    lease: float = 1.0
+    step: str = ""
+    hit: int = 1
+    """The how manyeth time it comes to the step it stops."""
+    fault: str = ""
+    stop: str = ""
+    slow: float = 0.0
+    """Seconds that the handler takes for an event."""
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def file(self) -> Path:
+        return Path(self.directory) / "sink"
+
+    @property
+    def bad(self) -> Path:
+        return Path(self.directory) / "bad"
+
+
+def declare(options: Options) -> None:
+    """Both consumers, in this process."""
+    from django.test import override_settings
+
+    from django_eventstore import handles
+    from tests.shop.models import Refund
+
+    sender = {"path": str(options.file), "bad": str(options.bad), "worker": options.name}
+    outside = {
+        "SENDER": "tests.concurrency.delivery.sinks.FileSender",
+        "OPTIONS": sender,
+        "EVENTS": [sinks.NUMBERED],
+        "START": "beginning",
+        "LIMIT": sinks.LIMIT,
+    }
+    retries = {"RETRY_BASE": timedelta(milliseconds=1), "RETRY_CAP": timedelta(milliseconds=20), "MAX_ATTEMPTS": 1_000}
+    override_settings(
+        EVENTSTORE={
+            "LEASE": timedelta(seconds=options.lease),
+            "WAKE_UP": False,
+            "CONSUMERS": {"outside": outside},
+            **retries,
+            **options.settings,
+        }
+    ).enable()
+
+    @handles(sinks.NUMBERED, name="effects", start="beginning", transaction=options.scope)
+    def refund(event: Any, entry: Any) -> None:
+        Refund.objects.create(order_id=sinks.effect_of(entry.stream, event["n"]))
+        if options.slow:
+            time.sleep(options.slow)
+        steps.reach("in handler")
+        if entry.stream in sinks.bad_streams(options.bad):
+            raise sinks.Refused(entry.stream)
+
+
+def work(options: Options) -> None:
+    from django_eventstore.forwarding import forward_all
+
+    declare(options)
+    if options.fault:
+        faults.plant(options.fault)
+    if options.step:
+        steps.stop_at(options.step, hit=options.hit)
+    while True:
+        stopping = options.stop and Path(options.stop).exists()
+        try:
+            done = forward_all(consumers=options.consumers, most_events=2_000)
+        except (OperationalError, InterfaceError) as error:
+            print(f"lost: {error!r}", flush=True)
+            close_old_connections()
+            time.sleep(IDLE)
+            continue
+        if stopping or not (options.stop or done.more):
+            return
+        if not done.delivered:
+            time.sleep(IDLE)
