@@ -54,7 +54,7 @@ class Batch:
     advance: Callable[[int], None]
     begin: Callable[[], None]
     still_held: Callable[[], bool]
-    """Whether the lease still has time; a sender of many chunks asks before each."""
+    """Whether the lease still has time and nobody has asked the worker to stop; a sender of many chunks asks before each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

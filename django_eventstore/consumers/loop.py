@@ -77,6 +77,8 @@ class ConsumerLoop:
     _share: Partition = field(init=False)
     _store: EventStore = field(init=False)
     _offsets: OffsetStore = field(init=False)
+    _unreleased: Tenure | None = field(init=False, default=None)
+    """One whose connection was lost: nobody works under it any more, so it need not run out."""
     _passed_over: tuple[object, int] | None = field(init=False, default=None)
     """The last saved progress in which log, and how far this process knows that nothing after it is wanted."""
 
@@ -92,10 +94,10 @@ class ConsumerLoop:
         """
         return self._start_of(self._progress(), log.log, log.epoch) != log.head
 
-    def run(self, *, most_events: int, longest: timedelta) -> Run:
+    def run(self, *, most_events: int, longest: timedelta, stopping: Callable[[], bool] = lambda: False) -> Run:
         """Deliver what is there, within these bounds. Does nothing while another worker holds the consumer.
 
-        Looks before it takes the lease: a consumer with nothing to do writes nothing.
+        ``stopping()``: asked between events; once it is True, the event in hand is the last. Looks before it takes the lease: a consumer with nothing to do writes nothing.
         """
         state = self._readiness()
         if not state.ready or state.partitions != self._share.count:
@@ -111,6 +113,7 @@ class ConsumerLoop:
             if state.failed:  # what had failed is not wanted any more
                 clear_wait(self.consumer.name, using=self.using)
             return Run(more=not page.complete and page.next_offset > start)
+        self._release_lost()
         tenure = acquire(
             self.consumer.name,
             partition=self._share.number,
@@ -122,13 +125,33 @@ class ConsumerLoop:
             return Run()
         try:
             with limit_session(using=self.using, length=self.lease):
-                return self._run_leased(tenure, progress, page, most_events, self.clock() + longest.total_seconds())
+                deadline = self.clock() + longest.total_seconds()
+                return self._run_leased(tenure, progress, page, most_events, deadline, stopping)
         except LeaseLost:
             return Run()  # another worker goes on from the last saved offset
         finally:
-            tenure.release()
+            self._unreleased = tenure
+            self._release_lost()
 
-    def _run_leased(self, tenure: Tenure, seen: Progress, page: Page | None, most_events: int, deadline: float) -> Run:
+    def _release_lost(self) -> None:
+        """Let go of the tenure that this loop is done with, also when its connection had broken in the middle.
+
+        Its token says that it is this one and no later one. What its session still has open, should the server not have
+        noticed yet, holds the lease's row and is waited for, or comes too late with its token.
+        """
+        if self._unreleased is not None:
+            self._unreleased.release()
+            self._unreleased = None
+
+    def _run_leased(
+        self,
+        tenure: Tenure,
+        seen: Progress,
+        page: Page | None,
+        most_events: int,
+        deadline: float,
+        stopping: Callable[[], bool],
+    ) -> Run:
         state, progress = self._readiness(), self._progress()  # as they are now that nobody else changes them
         if state.partitions != self._share.count:
             return Run()
@@ -156,6 +179,7 @@ class ConsumerLoop:
                 was_unavailable=state.failed,
                 careful=self.consumer.limit if tenure.follows_dead or book.has_suspects else 0,
                 sleep=self.sleep,
+                stopping=stopping,
             ),
             book=book,
             state=state,
@@ -177,7 +201,7 @@ class ConsumerLoop:
             at_the_end = page.complete and work.offset >= page.next_offset
             if not can_go_on or at_the_end or work.offset == before:  # or nothing could be done, or none could be had
                 break
-            if work.delivery.accepted >= work.most_events or self.clock() > work.deadline:
+            if work.delivery.accepted >= work.most_events or self._must_stop(work):
                 more = True
                 break
             work.tenure.renew_if_due()
@@ -238,13 +262,16 @@ class ConsumerLoop:
             using=self.using,
             saved=work.offset,
             replay_until=work.state.replay_until,
-            must_stop=lambda: self.clock() > work.deadline,
+            must_stop=lambda: self._must_stop(work),
         )
         try:
             return retrial.run()
         except EpochChanged as error:
             wait(self.consumer.name, error=error, policy=self.consumer.policy, using=self.using)
             return False
+
+    def _must_stop(self, work: _Tenancy) -> bool:
+        return self.clock() > work.deadline or work.delivery.stopping()
 
     def _advance(self, work: _Tenancy, offset: int) -> None:
         self._offsets.advance(

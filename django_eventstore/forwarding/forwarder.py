@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 from django.core.exceptions import ImproperlyConfigured
@@ -30,7 +31,9 @@ from ..senders import EventSender
 from ..store import LogState, log_state
 from ..store.sequencing import in_test_case, sequence
 
-__all__ = ["EventForwarder", "Forwarded", "forward_all", "make_sender"]
+__all__ = ["EventForwarder", "Forwarded", "close_senders", "forward_all", "make_sender"]
+
+logger = logging.getLogger(__name__)
 
 
 def make_sender(consumer: Consumer) -> EventSender:
@@ -100,6 +103,8 @@ class Forwarded:
 
     delivered: int = 0
     more: bool = False
+    head: int = field(default=0, compare=False)
+    """The end of the log when the consumers were asked whether they are behind; 0 where nobody was asked."""
 
 
 def _require_autocommit(using: str) -> None:
@@ -116,7 +121,13 @@ TURN = timedelta(seconds=2)
 TURN_EVENTS = 1_000
 
 
-def _in_turns(loops: Iterable[ConsumerLoop], *, events: int, longest: timedelta) -> Forwarded:
+def _never() -> bool:
+    return False
+
+
+def _in_turns(
+    loops: Iterable[ConsumerLoop], *, events: int, longest: timedelta, stopping: Callable[[], bool] = _never
+) -> Forwarded:
     """Run each loop until none has more, within these bounds together."""
     deadline = time.monotonic() + longest.total_seconds()
     waiting, delivered = deque(loops), 0
@@ -124,11 +135,15 @@ def _in_turns(loops: Iterable[ConsumerLoop], *, events: int, longest: timedelta)
     turn_events, turn = (TURN_EVENTS, TURN) if len(waiting) > 1 else (events, longest)
     while waiting:
         seconds = deadline - time.monotonic()
-        if delivered >= events or seconds <= 0:
+        if delivered >= events or seconds <= 0 or stopping():
             return Forwarded(delivered=delivered, more=True)
         loop = waiting.popleft()
         # In turns, so that a long backlog of one consumer does not starve the others.
-        run = loop.run(most_events=min(turn_events, events - delivered), longest=min(turn, timedelta(seconds=seconds)))
+        run = loop.run(
+            most_events=min(turn_events, events - delivered),
+            longest=min(turn, timedelta(seconds=seconds)),
+            stopping=stopping,
+        )
         delivered += run.delivered
         if run.more:
             waiting.append(loop)
@@ -147,14 +162,27 @@ def _forwarder(consumer: Consumer, using: str) -> EventForwarder:
     return found
 
 
+def close_senders() -> None:
+    """Let the senders of this process go of their connections; the next send opens them again."""
+    for (process, _, name), forwarder in list(_forwarders.items()):
+        if process == os.getpid():
+            try:
+                forwarder.sender.close()
+            except Exception:
+                logger.exception("The sender of consumer %s could not be closed", name)
+
+
 def forward_all(
     *,
     consumers: Iterable[str] | None = None,
     using: str | None = None,
     most_events: int | None = None,
     longest: timedelta | None = None,
+    stopping: Callable[[], bool] = _never,
 ) -> Forwarded:
     """One tick: every consumer, or the named ones, each in turn, within the bounds together.
+
+    ``stopping()``: asked between events; once it is True, the event in hand is the last.
 
     Sequences once, asks each consumer with one query whether it is behind, and runs those that are. Safe to overlap with
     any number of other ticks: a consumer that another worker holds is left to it.
@@ -168,8 +196,13 @@ def forward_all(
     unsequenced = sequence(alias).more
     log = log_state(alias)
     loops = [loop for forwarder in _able_forwarders(chosen, alias) for loop in _loops_with_work(forwarder, log)]
-    done = _in_turns(loops, events=most_events or settings.FORWARD_EVENTS, longest=longest or settings.FORWARD_SECONDS)
-    return Forwarded(delivered=done.delivered, more=done.more or unsequenced)
+    done = _in_turns(
+        loops,
+        events=most_events or settings.FORWARD_EVENTS,
+        longest=longest or settings.FORWARD_SECONDS,
+        stopping=stopping,
+    )
+    return Forwarded(delivered=done.delivered, more=done.more or unsequenced, head=log.head)
 
 
 def _loops_with_work(forwarder: EventForwarder, log: LogState) -> list[ConsumerLoop]:

@@ -14,7 +14,7 @@ from django.core.management.base import CommandError
 from django.db import OperationalError, connections
 
 from django_eventstore import EventForwarder, OffsetStore
-from django_eventstore.consumers import RetryPolicy, pause
+from django_eventstore.consumers import pause
 from django_eventstore.forwarding import Forwarded
 from django_eventstore.forwarding.follow import StopOnSignal, follow
 from tests.conftest import PostgresFactory, RegisterDatabase, Spawn
@@ -24,7 +24,6 @@ from tests.processes import ProcessFailed
 from tests.store.log import save
 
 Received = list[tuple[str, int]]
-RETRY = RetryPolicy(base=timedelta(seconds=1), cap=timedelta(seconds=4), draw=lambda low, high: high)
 
 
 @pytest.mark.django_db(transaction=True)
@@ -90,110 +89,6 @@ def test_once_leaves_a_paused_consumer_alone(declare: Declare, received: Receive
 def test_arguments_that_make_no_sense_are_refused(arguments: tuple[str, ...]) -> None:
     with pytest.raises(CommandError):
         run("eventstore_forward", *arguments)
-
-
-class Script:
-    """Plays the answers of ``forward`` one by one, asks for a stop after the last, and notes what was slept."""
-
-    def __init__(self, *answers: Forwarded | Exception) -> None:
-        self.answers = list(answers)
-        self.slept: list[float] = []
-        self.reconnects = 0
-
-    def forward(self) -> Forwarded:
-        answer = self.answers.pop(0)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-    def stop(self) -> bool:
-        return not self.answers
-
-    def reconnect(self) -> None:
-        self.reconnects += 1
-
-    def run(self) -> int:
-        return follow(
-            self.forward,
-            interval=timedelta(seconds=7),
-            stop=self.stop,
-            sleep=self.slept.append,
-            retry=RETRY,
-            reconnect=self.reconnect,
-        )
-
-
-IDLE, LAST = Forwarded(), Forwarded(delivered=1)
-
-
-def test_it_sleeps_when_nothing_is_left_and_not_while_there_is_more() -> None:
-    script = Script(Forwarded(delivered=5), Forwarded(delivered=3, more=True), Forwarded(more=True), IDLE, LAST)
-
-    assert 9 == script.run()
-    assert [7, 7] == script.slept
-
-
-def test_it_does_not_sleep_after_the_stop() -> None:
-    script = Script(LAST)
-
-    assert 1 == script.run()
-    assert [] == script.slept
-
-
-def test_asked_to_stop_before_the_first_round_it_does_nothing() -> None:
-    assert 0 == Script().run()
-
-
-def test_a_lost_connection_is_logged_and_tried_again_with_growing_delays(caplog: pytest.LogCaptureFixture) -> None:
-    lost = OperationalError("server closed the connection unexpectedly")
-    script = Script(lost, lost, lost, lost, Forwarded(delivered=2), lost, LAST)
-
-    with caplog.at_level(logging.ERROR):
-        assert 3 == script.run()
-
-    assert [1, 2, 4, 4, 7, 1] == script.slept
-    assert 5 == len(caplog.records)
-    assert script.reconnects == 7
-
-
-def test_connections_are_let_go_of_before_each_sleep() -> None:
-    order: list[str] = []
-    answers = [IDLE, LAST]
-
-    follow(
-        lambda: answers.pop(0),
-        interval=timedelta(seconds=1),
-        stop=lambda: not answers,
-        sleep=lambda seconds: order.append("sleep"),
-        reconnect=lambda: order.append("close"),
-    )
-
-    assert ["close", "sleep", "close"] == order
-
-
-def test_other_errors_are_raised() -> None:
-    with pytest.raises(ZeroDivisionError):
-        Script(ZeroDivisionError()).run()
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_the_sleep_and_a_second_one_is_as_without_us(number: signal.Signals) -> None:
-    before = signal.getsignal(number)
-    with StopOnSignal() as stop:
-        assert not stop.requested()
-        stop.sleep(0.001)
-        assert before != signal.getsignal(number)
-        os.kill(os.getpid(), number)
-        stop.sleep(60)
-        assert stop.requested()
-        assert before == signal.getsignal(number)
-
-
-def test_handlers_are_as_before_when_no_signal_came() -> None:
-    before = signal.getsignal(signal.SIGTERM)
-    with StopOnSignal():
-        pass
-    assert before == signal.getsignal(signal.SIGTERM)
 
 
 FOLLOWER = """
