@@ -138,7 +138,7 @@ class Listener:
         options = {**KEEPALIVE, **wrapper.settings_dict["OPTIONS"]}
         options.pop("pool", None)  # one that is never given back would be missing there
         wrapper.settings_dict["OPTIONS"] = options
-        wrapper.connect()
+        wrapper.ensure_connection()
         wrapper.set_autocommit(True)
         with wrapper.cursor() as cursor:
             cursor.execute(f"LISTEN {wrapper.ops.quote_name(channel)}")

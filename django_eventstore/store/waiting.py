@@ -22,7 +22,8 @@ NOTIFY_INTERVAL = timedelta(milliseconds=2)
 """The shortest time between two notifications of one process. What commits in between is not told: who was told looks again
 when this time has passed, and then sees everything that had committed before its end."""
 DISTRUST = 60.0
-"""Seconds of looking after events came that no notification had told of."""
+"""Seconds of looking after events came that no notification had told of, and at first: others notify when they have found out
+that somebody listens."""
 COUNTED = 1_000
 """Entries without a position that are counted; among more than these a further one is not noticed."""
 SHARE_OF_TIME = 5
@@ -34,7 +35,7 @@ class Waiter:
 
     Without a ``listener`` it looks again and again: after a tenth of the time since something last happened, within
     ``shortest`` and ``longest``. With one it looks only where a notification may be missing: for a moment after each, while
-    the connection is lost, and for a minute when something came of which nothing was told.
+    the connection is lost, and for a minute at first and when something came of which nothing was told.
     """
 
     def __init__(
@@ -91,7 +92,9 @@ class Waiter:
     def _hears(self) -> bool:
         if self._listener is None:
             return False
-        if not self._listener.connect() and not self._listener.hears():
+        if self._listener.connect():
+            self._distrusted_until = self._clock() + DISTRUST
+        elif not self._listener.hears():
             if not self._listener.is_listening:
                 self._next_look = min(self._next_look, self._clock() + self._interval())
             return False

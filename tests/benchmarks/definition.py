@@ -80,13 +80,7 @@ def _tail(measurement: Measurement) -> float:
 MICROSECONDS: Final = Quantity(unit="µs", of=lambda m: m.seconds / m.count * 1e6)
 MILLISECONDS: Final = Quantity(unit="ms", of=lambda m: m.seconds / m.count * 1e3)
 COMPARED_MILLISECONDS: Final = Quantity(unit="ms", of=lambda m: _compared(m) * 1e3)
-CPU_def _tail(measurement: Measurement) -> float:
-    if measurement.tail_seconds is None:
-        raise ValueError("this variant measures no tail")
-    return measurement.tail_seconds
-
-
-MICROSECONDS: Final = Quantity(unit="µs CPU", of=lambda m: m.cpu_seconds / m.count * 1e6)
+CPU_MICROSECONDS: Final = Quantity(unit="µs CPU", of=lambda m: m.cpu_seconds / m.count * 1e6)
 TAIL_MILLISECONDS: Final = Quantity(unit="ms", of=lambda m: _tail(m) * 1e3)
 RATE: Final = Quantity(unit="/s", of=lambda m: m.count / m.seconds)
 PEAK_MEMORY: Final = Quantity(unit="MiB", of=lambda m: m.peak_bytes / 2**20)

@@ -1,26 +1,14 @@
-"""eventstore_forward and the loop behind --follow."""
+"""eventstore_forward: its arguments, and --once. What --follow does is in tests/forwarding/test_following.py."""
 
 from __future__ import annotations
 
-import logging
-import os
-import signal
-import time
-from collections.abc import Callable
-from datetime import timedelta
 
 import pytest
 from django.core.management.base import CommandError
-from django.db import OperationalError, connections
 
-from django_eventstore import EventForwarder, OffsetStore
 from django_eventstore.consumers import pause
-from django_eventstore.forwarding import Forwarded
-from django_eventstore.forwarding.follow import StopOnSignal, follow
-from tests.conftest import PostgresFactory, RegisterDatabase, Spawn
 from tests.management.conftest import Declare
 from tests.management.output import run
-from tests.processes import ProcessFailed
 from tests.store.log import save
 
 Received = list[tuple[str, int]]
@@ -91,78 +79,3 @@ def test_arguments_that_make_no_sense_are_refused(arguments: tuple[str, ...]) ->
         run("eventstore_forward", *arguments)
 
 
-FOLLOWER = """
-import sys
-from django.conf import settings
-import django
-settings.EVENTSTORE = {"CONSUMERS": {"billing": {"SENDER": "tests.inspection.senders.Recorder", "START": "beginning"}}}
-django.setup()
-from django.core.management import execute_from_command_line
-execute_from_command_line(["django", "eventstore_forward", "--follow", *sys.argv[1:]])
-"""
-
-
-def wait_until(reached: Callable[[], bool], *, seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not reached():
-        if time.monotonic() > deadline:
-            raise ProcessFailed("not reached in time")
-        time.sleep(0.02)
-
-
-@pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_following_delivers_what_comes_and_ends_cleanly_on_a_signal(
-    declare: Declare, spawn: Spawn, number: signal.Signals
-) -> None:
-    declare(billing={})
-    process = spawn("-c", FOLLOWER, "--interval", "0.05")
-    process.wait_for("Following the log.")
-
-    save(1, 2, 3)
-    wait_until(lambda: OffsetStore().load("billing").offset == 3)
-    save(4)
-    wait_until(lambda: OffsetStore().load("billing").offset == 4)
-    began = time.monotonic()
-    os.kill(process.pid, number)
-
-    assert 0 == process.wait(timeout=10)
-    assert time.monotonic() - began < 5
-    assert "Stopped. Delivered 4 events." in process.output
-
-
-@pytest.mark.django_db(transaction=True)
-def test_a_long_sleep_is_cut_short_by_the_signal(declare: Declare, spawn: Spawn) -> None:
-    declare(billing={})
-    save(1)
-    process = spawn("-c", FOLLOWER, "--interval", "3600")
-    process.wait_for("Following the log.")
-    wait_until(lambda: OffsetStore().load("billing").offset == 1)
-
-    assert 0 == process.terminate(timeout=10)
-    assert EventForwarder("billing").get_and_send().delivered == 0
-
-
-@pytest.mark.postgresql
-@pytest.mark.django_db
-def test_following_survives_a_restart_of_the_server(
-    postgres_cluster: PostgresFactory, register_database: RegisterDatabase, spawn: Spawn
-) -> None:
-    cluster = postgres_cluster()
-    cluster.create_database("shop")
-    settings = cluster.django_settings("shop")
-    alias = register_database(settings)
-    process = spawn("-c", FOLLOWER, "--interval", "0.05", using=settings)
-    process.wait_for("Following the log.")
-    save(1, using=alias)
-    wait_until(lambda: getattr(OffsetStore(alias).load("billing"), "offset", 0) == 1)
-
-    connections[alias].close()
-    cluster.stop()
-    wait_until(lambda: "The database did not answer, attempt 2" in process.errors)
-    cluster.start()
-    save(2, using=alias)
-    wait_until(lambda: OffsetStore(alias).load("billing").offset == 2)
-
-    assert 0 == process.terminate(timeout=10)
-    assert "Stopped. Delivered 2 events." in process.output
