@@ -74,8 +74,8 @@ class Settings:
     WAKE_UP_INTERVAL: timedelta = timedelta(milliseconds=100)
     """Shortest time between two such wake-ups of one process."""
     NOTIFY: bool = True
-    """Whether a commit that recorded events tells followers (``eventstore_forward --follow``) at once, on PostgreSQL and where
-    one was seen at work; otherwise they look for themselves."""
+    """Whether a commit that recorded events tells followers (``eventstore_forward --follow``) at once, on PostgreSQL and
+    where one was seen at work; otherwise they look for themselves."""
     LISTEN_ALIAS: str | None = None
     """Database alias on which followers listen; beside PgBouncer in transaction mode one that goes to the server directly."""
     RETRY_BASE: timedelta = timedelta(seconds=1)

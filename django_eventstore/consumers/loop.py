@@ -97,7 +97,9 @@ class ConsumerLoop:
     def run(self, *, most_events: int, longest: timedelta, stopping: Callable[[], bool] = lambda: False) -> Run:
         """Deliver what is there, within these bounds. Does nothing while another worker holds the consumer.
 
-        ``stopping()``: asked between events; once it is True, the event in hand is the last. Looks before it takes the lease: a consumer with nothing to do writes nothing.
+        ``stopping()``: asked between events; once it is True, the event in hand is the last.
+
+        Looks before it takes the lease: a consumer with nothing to do writes nothing.
         """
         state = self._readiness()
         if not state.ready or state.partitions != self._share.count:

@@ -96,7 +96,7 @@ class StopOnSignal:
         """Sleep, but no longer than until a file can be read or the signal comes. Returns whether it has come."""
         # A socket and not an Event: a handler that set one could wait for a lock which the code under it holds.
         with selectors.DefaultSelector() as selector:
-            for file in (self._woken, *files):
+            for file in (self._woken.fileno(), *files):
                 selector.register(file, selectors.EVENT_READ)
             selector.select(seconds)
         return self._requested

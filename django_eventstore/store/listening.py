@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any, Protocol
 
-from django.db import DatabaseError, connections
+from django.db import Error, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from ..delivery import DeliveryPolicy
@@ -95,15 +95,15 @@ class Listener:
     @property
     def files(self) -> tuple[int, ...]:
         """What becomes readable when there may be something to hear."""
-        return () if self._wrapper is None else (self._driver.fileno(),)
+        return () if self._wrapper is None else (self._wrapper.connection.fileno(),)
 
     def connect(self) -> bool:
-        """Listen, if that is not so already and it is time to try. True if it listens since now: what was missed is unknown."""
+        """Listen, if it does not and it is time to try. True if it listens since now: what it has missed is unknown."""
         if self._wrapper is not None or self._clock() < self._not_before:
             return False
         try:
             self._connect()
-        except (DatabaseError, NotHeard) as error:
+        except (Error, NotHeard) as error:
             self._lose(error)
             return False
         if self._failures:
@@ -114,8 +114,8 @@ class Listener:
     def hears(self) -> bool:
         """Whether a commit was told since the last call; returns at once. A lost connection counts: nobody knows."""
         try:
-            return self._wrapper is not None and bool(self._payloads())
-        except Exception as error:  # noqa: BLE001 - drivers of two kinds, each with errors of its own
+            return self._wrapper is not None and bool(_payloads(self._wrapper))
+        except Error as error:
             self._lose(error)
             return True
 
@@ -124,11 +124,6 @@ class Listener:
         wrapper, self._wrapper = self._wrapper, None
         if wrapper is not None:
             wrapper.close()
-
-    @property
-    def _driver(self) -> Any:
-        assert self._wrapper is not None
-        return self._wrapper.connection
 
     def _connect(self) -> None:
         with connections[self._using].cursor() as cursor:
@@ -142,34 +137,24 @@ class Listener:
         wrapper.set_autocommit(True)
         with wrapper.cursor() as cursor:
             cursor.execute(f"LISTEN {wrapper.ops.quote_name(channel)}")
-        self._require_echo()
+        self._require_echo(wrapper)
 
-    def _require_echo(self) -> None:
+    def _require_echo(self, wrapper: BaseDatabaseWrapper) -> None:
         """A pooler takes the LISTEN and loses what follows, without a word. So ask for one, from another connection."""
         token = secrets.token_hex(8)
         notify(self._using, payload=token)
         deadline = self._clock() + LONGEST_ECHO
-        while token not in self._payloads():
+        while token not in _payloads(wrapper):
             left = deadline - self._clock()
             if left <= 0:
                 raise NotHeard
             if self._pause(left, self.files):
                 return  # nobody is going to wait
 
-    def _payloads(self) -> list[str]:
-        """What has arrived, without waiting for more."""
-        driver = self._driver
-        if hasattr(driver, "pgconn"):  # psycopg 3
-            driver.pgconn.consume_input()
-            return [told.extra.decode() for told in iter(driver.pgconn.notifies, None)]
-        driver.poll()
-        told, driver.notifies[:] = [each.payload for each in driver.notifies], []
-        return told
-
     def _lose(self, error: Exception) -> None:
         try:
             self.close()
-        except DatabaseError:
+        except Error:
             logger.debug("The lost connection could not be closed", exc_info=True)
         self._failures += 1
         delay = self._retry.delay(self._failures)
@@ -183,4 +168,18 @@ class Listener:
                 self._alias,
             )
         else:
-            logger.log(level, "Commits are not heard through alias %r; looking again and again", self._alias, exc_info=error)
+            logger.log(
+                level, "Commits are not heard through alias %r; looking again and again", self._alias, exc_info=error
+            )
+
+
+def _payloads(wrapper: BaseDatabaseWrapper) -> list[str]:
+    """What has arrived, without waiting for more."""
+    driver: Any = wrapper.connection
+    with wrapper.wrap_database_errors:
+        if hasattr(driver, "pgconn"):  # psycopg 3
+            driver.pgconn.consume_input()
+            return [told.extra.decode() for told in iter(driver.pgconn.notifies, None)]
+        driver.poll()
+        told, driver.notifies[:] = [each.payload for each in driver.notifies], []
+        return told

@@ -1,7 +1,8 @@
 """A follower as a process: ``python -m tests.forwarding.follower SETTINGS SECONDS [ARGUMENT ...]``.
 
-Runs ``eventstore_forward --follow`` with the arguments, and with one handler of test.Counted that takes SECONDS for each event
-and leaves a refund of its number. SETTINGS is a JSON document: ``lease`` in seconds, and ``listen``, an entry of DATABASES.
+Runs ``eventstore_forward --follow`` with the arguments, and with one handler of test.Counted that takes SECONDS for each
+event and leaves a refund of its number. SETTINGS is a JSON document: ``lease`` in seconds, and ``listen``, an entry of
+DATABASES.
 It says "begins N" when a handler begins.
 """
 

@@ -13,7 +13,6 @@ import pytest
 from django.db import connections
 
 from django_eventstore import OffsetStore
-from django_eventstore.forwarding.notifying import notifier
 from django_eventstore.inspection import log_status
 from django_eventstore.models import FailedDelivery, Lease
 from tests.conftest import PostgresFactory, RegisterDatabase, Spawn
@@ -33,9 +32,7 @@ def following(spawn: Spawn) -> Follow:
     """``following(seconds=0.2, lease=2)``: a follower that is at work; each event takes that long."""
 
     def start(*arguments: str, seconds: float = 0, using: Any = "default", **given: Any) -> Process:
-        process = spawn(
-            "-m", "tests.forwarding.follower", json.dumps(given), str(seconds), *arguments, using=using
-        )
+        process = spawn("-m", "tests.forwarding.follower", json.dumps(given), str(seconds), *arguments, using=using)
         process.wait_for("Following the log.")
         return process
 

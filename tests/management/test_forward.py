@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 import pytest
 from django.core.management.base import CommandError
 
@@ -77,5 +76,3 @@ def test_once_leaves_a_paused_consumer_alone(declare: Declare, received: Receive
 def test_arguments_that_make_no_sense_are_refused(arguments: tuple[str, ...]) -> None:
     with pytest.raises(CommandError):
         run("eventstore_forward", *arguments)
-
-

@@ -79,9 +79,7 @@ class _Writer:
         self._tell(number)
 
 
-def _latency(
-    scale: Scale, kind: str, change: Callable[[int], None], *, tell: Callable[[int], None]
-) -> Measurement:
+def _latency(scale: Scale, kind: str, change: Callable[[int], None], *, tell: Callable[[int], None]) -> Measurement:
     # Numbers that no other round has used.
     first, count = int(time.monotonic() * 1_000), scale.of(2_000, quick=40)
     writer = _Writer(change, tell)
