@@ -93,6 +93,12 @@ class Settings:
     """Open failed deliveries of one consumer at which it is paused: then it is not the events that are bad."""
     MAX_CRASHES: int = 3
     """Workers that may die in the middle of an event before it is parked."""
+    AFTER_COMMIT_THREADS: int = 4
+    """Most threads of one process that run handlers with ``mode="after_commit"``."""
+    AFTER_COMMIT_QUEUE: int = 1_000
+    """Most calls of such handlers that wait for a thread; beyond it a call runs in the thread that committed."""
+    AFTER_COMMIT_EXIT: timedelta = timedelta(seconds=10)
+    """How long a process that ends waits for these handlers."""
     PAGE_LIMIT: int = 1_000
     """Most events in one page of the HTTP API; a larger ``limit`` is taken as this."""
 

@@ -31,6 +31,7 @@ def clean_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A process that declares no handler and has done nothing yet; afterwards the one it was."""
     monkeypatch.setattr(handler_registry, "_handlers", {})
     monkeypatch.setattr(handler_registry, "_sync", {})
+    monkeypatch.setattr(handler_registry, "_after_commit", {})
     monkeypatch.setattr(forwarder, "_forwarders", {})
     monkeypatch.setattr(celery, "_last_beats", {})
     monkeypatch.setattr(celery.wake_up, "_not_before", 0.0)

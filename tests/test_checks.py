@@ -10,7 +10,7 @@ import celery
 import pytest
 from django.core.checks import CheckMessage, Error, Tags, registry
 from django.core.management import call_command
-from django.db import connection
+from django.db import connection, connections
 from django.test import override_settings
 
 from django_eventstore import handles
@@ -20,6 +20,9 @@ from django_eventstore.forwarding import celery_checks
 from django_eventstore.forwarding.celery_checks import SCHEDULER, check_beat, check_broker
 from django_eventstore.forwarding.checks import check_senders
 from django_eventstore.handlers import handler_registry
+from django_eventstore.inspection.event_checks import check_events, check_stored_types
+from django_eventstore.recording.capture_checks import check_captures
+from django_eventstore.recording.checks import check_handler_modes, check_routing
 from django_eventstore.store.checks import check_databases
 from django_eventstore.store.checks.statements import created_objects
 from tests.conftest import MariaDBFactory, PostgresFactory, RegisterDatabase
@@ -109,6 +112,39 @@ def test_a_sender_that_cannot_be_made_is_an_error_that_names_the_consumer(given:
 def test_what_a_sender_complains_of_is_passed_on() -> None:
     with consumers(billing={"SENDER": "tests.inspection.senders.Complaining"}):
         assert ["tests.W001"] == [message.id for message in check_senders()]
+
+
+# --- recording
+
+
+def test_several_databases_and_no_router_are_a_warning(settings: Any) -> None:
+    (message,) = check_routing()
+
+    assert "django_eventstore.W020" == message.id
+    assert "'default', 'other'" in message.msg
+    assert "DATABASE_ROUTERS" in str(message.hint)
+    settings.DATABASE_ROUTERS = ["tests.test_checks.NoLogRouter"]
+    assert [] == check_routing()
+
+
+def test_one_database_needs_no_router(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "settings", {"default": connections.settings["default"]})
+    assert [] == check_routing()
+
+
+def test_what_a_handlers_mode_leaves_without_effect_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handler_registry, "_handlers", {})
+    handles("test.A", name="durable", start="beginning", transaction="batch", consumer="c")(lambda event: None)
+    handles("test.A", name="plain", mode="after_commit")(lambda event: None)
+    assert [] == check_handler_modes()
+    handles("test.A", name="later", mode="after_commit", start=7)(lambda event: None)
+    handles("test.A", name="inside", mode="sync", consumer="c", transaction="batch")(lambda event: None)
+
+    later, inside = check_handler_modes()
+
+    assert {"django_eventstore.W021"} == {later.id, inside.id}
+    assert "'later' has mode='after_commit', in which start has no effect" in later.msg
+    assert "consumer and transaction have no effect" in inside.msg
 
 
 # --- Celery
@@ -476,9 +512,21 @@ def test_every_check_is_registered_and_runs_once(monkeypatch: pytest.MonkeyPatch
 
     register_checks()
 
-    always = {check_settings, check_consumers, check_senders, check_beat, check_broker}
-    assert {*always, check_databases} == set(fresh.get_checks())
-    assert [check_databases] == [check for check in fresh.get_checks() if Tags.database in check.tags]
+    always = {
+        check_captures,
+        check_settings,
+        check_consumers,
+        check_senders,
+        check_beat,
+        check_broker,
+        check_events,
+        check_routing,
+        check_handler_modes,
+    }
+    assert {*always, check_databases, check_stored_types} == set(fresh.get_checks())
+    assert {check_databases, check_stored_types} == {
+        check for check in fresh.get_checks() if Tags.database in check.tags
+    }
     with override_settings(EVENTSTORE={"LEASES": 1}):
         messages = fresh.run_checks(tags=[TAG])
     assert [Error] == [type(each) for each in messages if each.id == "django_eventstore.E001"]

@@ -11,9 +11,23 @@ from django_eventstore.conf import ConsumerSettings, Settings, get_settings, set
 
 pytestmark = pytest.mark.no_database
 
-POSITIVE_INTEGERS = ("MAX_PAYLOAD_BYTES", "FORWARD_EVENTS", "PAGE_LIMIT")
+POSITIVE_INTEGERS = (
+    "AFTER_COMMIT_QUEUE",
+    "AFTER_COMMIT_THREADS",
+    "FORWARD_EVENTS",
+    "MAX_PAYLOAD_BYTES",
+    "PAGE_LIMIT",
+)
 BOOLEANS = ("CREATE_BEAT_SCHEDULE", "WAKE_UP")
-DURATIONS = ("FORWARD_EVERY", "FORWARD_SECONDS", "LEASE", "WAKE_UP_INTERVAL", "RETRY_BASE", "RETRY_CAP")
+DURATIONS = (
+    "AFTER_COMMIT_EXIT",
+    "FORWARD_EVERY",
+    "FORWARD_SECONDS",
+    "LEASE",
+    "WAKE_UP_INTERVAL",
+    "RETRY_BASE",
+    "RETRY_CAP",
+)
 SENDER = "warehouse.Sender"
 
 

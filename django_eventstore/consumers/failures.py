@@ -136,8 +136,6 @@ class FailureBook:
             )
         )
         self._tell_put_aside(row, error, parks=parks, delay=delay)
-        if row.blocking:
-            self._blocked.add(row.stream)
         self._go_on_without(row, successor)
 
     def park_suspect(self, row: FailedDelivery, *, successor: EventEntry | None = None) -> None:
@@ -175,6 +173,8 @@ class FailureBook:
         row.state = State.PARKED if parks else State.BLOCKED
         row.blocking = bool(row.stream) and (not parks or self.policy.on_parked == "block")
         row.error = error
+        if row.blocking:
+            self._blocked.add(row.stream)
         if row.pk is None:
             row.save(using=self.using)
         self._row(row).update(

@@ -92,7 +92,8 @@ class ConsumerLoop:
 
         An offset above the head counts as well, so that a consumer of another history is seen to have stopped.
         """
-        return self._start_of(self._progress(), log.log, log.epoch) != log.head
+        progress = self._progress()
+        return progress is not None and self._start_of(progress, log.log, log.epoch) != log.head
 
     def run(self, *, most_events: int, longest: timedelta, stopping: Callable[[], bool] = lambda: False) -> Run:
         """Deliver what is there, within these bounds. Does nothing while another worker holds the consumer.
@@ -105,6 +106,8 @@ class ConsumerLoop:
         if not state.ready or state.partitions != self._share.count:
             return Run()
         progress = self._progress()
+        if progress is None:
+            return Run()
         log = log_state(self.using)
         start = self._start_of(progress, log.log, log.epoch)
         page = self._read(start, progress.epoch)
@@ -155,7 +158,7 @@ class ConsumerLoop:
         stopping: Callable[[], bool],
     ) -> Run:
         state, progress = self._readiness(), self._progress()  # as they are now that nobody else changes them
-        if state.partitions != self._share.count:
+        if state.partitions != self._share.count or progress is None:
             return Run()
         if progress != seen:  # somebody delivered between the look and the lease
             page = self._read(progress.offset, progress.epoch)
@@ -239,7 +242,7 @@ class ConsumerLoop:
                 return False
             if sent.done == whole:
                 break
-            pending = [entry for entry in pending[sent.done :] if not work.book.blocks(entry.stream)]
+            pending = [entry for entry in pending[sent.done :] if self._is_next(work, entry)]
         work.offset = page.next_offset
         return True
 
@@ -254,7 +257,7 @@ class ConsumerLoop:
 
     def _retry(self, work: _Tenancy) -> bool:
         """Look after what is due. Returns whether the consumer can go on."""
-        if work.offset > self._progress().offset:
+        if work.offset > self._saved(work).offset:
             self._advance(work, work.offset)  # the queues of blocked streams end at the offset
         work.retried_at = self.clock()
         retrial = Retrial(
@@ -286,7 +289,7 @@ class ConsumerLoop:
         work.advances += 1
 
     def _finish(self, work: _Tenancy, page: Page) -> None:
-        progress = self._progress()
+        progress = self._saved(work)
         # What was passed by for a blocked stream must not be passed by once more when the stream is free: so the offset is
         # saved, and with it the end of the stream's queue.
         if work.offset > progress.offset and (work.has_passed_by or work.offset - progress.offset >= UNSAVED_SKIP):
@@ -305,14 +308,22 @@ class ConsumerLoop:
         slots = self._share.slots
         return rows if slots is None else rows.filter(slot__gte=slots.start, slot__lt=slots.stop)
 
+    def _saved(self, work: _Tenancy) -> Progress:
+        """What the database knows of this tenure. Raises LeaseLost when the partition was given up."""
+        progress = self._progress()
+        if progress is None:
+            raise LeaseLost(consumer=self.consumer.name, token=work.tenure.token)
+        return progress
+
     def _readiness(self) -> Readiness:
         return readiness(self.consumer.name, slots=self._share.slots, using=self.using)
 
-    def _progress(self) -> Progress:
+    def _progress(self) -> Progress | None:
+        """Where it stands; None for a partition that was given up meanwhile."""
         progress = self._offsets.load(self.consumer.name, partition=self._share.number)
-        while progress is None:
+        if progress is None and self._share.count == 1:
             self._offsets.register([self.consumer])
-            progress = self._offsets.load(self.consumer.name, partition=self._share.number)
+            progress = self._offsets.load(self.consumer.name)
         return progress
 
     def _remember(self, progress: Progress, passed: int, page: Page) -> None:

@@ -14,6 +14,7 @@ from django.db import transaction
 from ..exceptions import EventStoreError
 from ..models import ConsumerOffset, ConsumerState, FailedDelivery, Lease, SlotOffset
 from ..store import log_state
+from ..store.sequencing import sequence
 from .definition import Consumer
 from .leases import LONG_AGO
 from .offsets import OffsetStore
@@ -55,6 +56,7 @@ def move(consumer: Consumer, offset: int, *, using: str) -> int:
     is forgotten, since it comes again. Moved forwards, what lies between is never delivered, except in streams that are
     blocked meanwhile: those catch up with everything. Raises EventStoreError for an offset that is not in the log.
     """
+    sequence(using)  # so that the head is not behind what has committed
     with transaction.atomic(using=using):
         standing = _hold(consumer, using=using)
         state = log_state(using)

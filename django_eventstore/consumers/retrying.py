@@ -50,11 +50,9 @@ class Retrial:
         queue = self._read(row)
         if not queue.entries or position_of(queue.entries[0]) != row.position:
             # Retention or erasure has removed it, or the consumer's filter does not want it any more.
-            self._pass_over(queue, "gone", reason="The event is not in the log any more, or not wanted.")
-            return True
+            return self._pass_over(queue, "gone", reason="The event is not in the log any more, or not wanted.")
         if row.request in (Request.SKIP, Request.DISCARD):
-            self._pass_over(queue, row.request, by=row.requested_by, reason=row.requested_reason)
-            return True
+            return self._pass_over(queue, row.request, by=row.requested_by, reason=row.requested_reason)
         if row.request == Request.RETRY:
             self._begin_anew(row)
         return self._deliver(queue)
@@ -114,14 +112,16 @@ class Retrial:
             )
             self.book.begin_anew(row)
 
-    def _pass_over(self, queue: Queue, decision: str, *, by: str = "", reason: str) -> None:
-        """The head is not delivered; discarded, neither is what has queued up behind it."""
+    def _pass_over(self, queue: Queue, decision: str, *, by: str = "", reason: str) -> bool:
+        """The head is not delivered; discarded, neither is what has queued up behind it. The rest is delivered now."""
         row = queue.row
         with transaction.atomic(using=self.using):
             self.delivery.tenure.require()
             self._write_down(row, decision, by=by, reason=reason)
             successor = None if decision == Request.DISCARD else queue.successor(row.position)
             self.book.move_on(row, successor)
+        following = FailedDelivery.objects.using(self.using).filter(pk=row.pk).first()
+        return following is None or self._deliver(self._read(following))
 
     def _write_down(self, row: FailedDelivery, decision: str, *, by: str, reason: str) -> None:
         DeliveryDecision.objects.using(self.using).create(

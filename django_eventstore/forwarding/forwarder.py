@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import time
 from collections import deque
@@ -30,10 +29,9 @@ from ..models import EventEntry
 from ..senders import EventSender
 from ..store import LogState, log_state
 from ..store.sequencing import in_test_case, sequence
+from .freezing import is_frozen
 
-__all__ = ["EventForwarder", "Forwarded", "close_senders", "forward_all", "make_sender"]
-
-logger = logging.getLogger(__name__)
+__all__ = ["EventForwarder", "Forwarded", "forget_forwarders", "forward_all", "make_sender"]
 
 
 def make_sender(consumer: Consumer) -> EventSender:
@@ -88,6 +86,8 @@ class EventForwarder:
         transaction, where no offset could be saved.
         """
         _require_autocommit(self.using)
+        if is_frozen():
+            return Forwarded()
         settings = get_settings()
         partitions = readiness(self.consumer.name, using=self.using).partitions
         return _in_turns(
@@ -162,14 +162,12 @@ def _forwarder(consumer: Consumer, using: str) -> EventForwarder:
     return found
 
 
-def close_senders() -> None:
-    """Let the senders of this process go of their connections; the next send opens them again."""
-    for (process, _, name), forwarder in list(_forwarders.items()):
-        if process == os.getpid():
-            try:
-                forwarder.sender.close()
-            except Exception:
-                logger.exception("The sender of consumer %s could not be closed", name)
+def forget_forwarders() -> None:
+    """Make them anew when they are next needed: what they know of a log is not true of one that was emptied."""
+    for (process, _, _), forwarder in _forwarders.items():
+        if process == os.getpid():  # a connection that came by a fork is the parent's to close
+            forwarder.sender.close()
+    _forwarders.clear()
 
 
 def forward_all(
@@ -179,6 +177,7 @@ def forward_all(
     most_events: int | None = None,
     longest: timedelta | None = None,
     stopping: Callable[[], bool] = _never,
+    sender_for: Callable[[Consumer], EventSender] | None = None,
 ) -> Forwarded:
     """One tick: every consumer, or the named ones, each in turn, within the bounds together.
 
@@ -186,16 +185,22 @@ def forward_all(
 
     Sequences once, asks each consumer with one query whether it is behind, and runs those that are. Safe to overlap with
     any number of other ticks: a consumer that another worker holds is left to it.
+
+    ``sender_for``: gives each consumer the sender of this tick, in place of the one it declares and the process keeps.
     """
     alias = using or router.db_for_write(EventEntry)
     _require_autocommit(alias)
+    if is_frozen():
+        return Forwarded()
     settings = get_settings()
     declared = declared_consumers()
     chosen = [declared_consumer(name) for name in consumers] if consumers is not None else list(declared.values())
     OffsetStore(alias).register(chosen)
     unsequenced = sequence(alias).more
     log = log_state(alias)
-    loops = [loop for forwarder in _able_forwarders(chosen, alias) for loop in _loops_with_work(forwarder, log)]
+    loops = [
+        loop for forwarder in _able_forwarders(chosen, alias, sender_for) for loop in _loops_with_work(forwarder, log)
+    ]
     done = _in_turns(
         loops,
         events=most_events or settings.FORWARD_EVENTS,
@@ -214,11 +219,16 @@ def _loops_with_work(forwarder: EventForwarder, log: LogState) -> list[ConsumerL
     return [loop for loop in loops if state.has_due or loop.is_behind(log)]
 
 
-def _able_forwarders(consumers: Iterable[Consumer], using: str) -> Iterator[EventForwarder]:
+def _able_forwarders(
+    consumers: Iterable[Consumer], using: str, sender_for: Callable[[Consumer], EventSender] | None
+) -> Iterator[EventForwarder]:
     """The forwarders of the consumers whose sender can be made; for the others the reason goes on their row."""
     for consumer in consumers:
         try:
-            yield _forwarder(consumer, using)
+            if sender_for is None:
+                yield _forwarder(consumer, using)
+            else:
+                yield EventForwarder(consumer, sender=sender_for(consumer), using=using)
         except ImproperlyConfigured as error:
             # Its own trouble only: those after it are to run. It is looked at again after a wait.
             if readiness(consumer.name, using=using).ready:

@@ -1,18 +1,29 @@
 """How the log and its consumers are: answers for people and monitors. Nothing here moves an offset."""
 
+from .asyncapi import asyncapi
+from .catalogue import Catalogue, EventDescription, HandlerDescription, Wanted, catalogue
+from .changes import Change, changes_since
 from .findings import Finding, FindingKind
 from .lag import Lag, lag_of
 from .status import ConsumerState, ConsumerStatus, LogStatus, consumer_statuses, log_status
 from .verify import Report, verify
 
 __all__ = [
+    "Catalogue",
+    "Change",
     "ConsumerState",
     "ConsumerStatus",
+    "EventDescription",
     "Finding",
     "FindingKind",
+    "HandlerDescription",
     "Lag",
     "LogStatus",
     "Report",
+    "Wanted",
+    "asyncapi",
+    "catalogue",
+    "changes_since",
     "consumer_statuses",
     "lag_of",
     "log_status",

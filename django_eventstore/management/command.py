@@ -18,10 +18,20 @@ from ..models import EventEntry
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-__all__ = ["EventStoreCommand"]
+__all__ = ["EventStoreCommand", "TableCommand"]
 
 
-class EventStoreCommand(BaseCommand, ABC):
+class TableCommand(BaseCommand):
+    """Can write tables."""
+
+    def write_table(self, header: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+        """Write columns as wide as their widest cell."""
+        widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
+        for row in (header, *rows):
+            self.stdout.write("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+class EventStoreCommand(TableCommand, ABC):
     """Has ``--database``; what goes wrong in ``perform`` is a CommandError: exit status 1 and one sentence."""
 
     def add_database(self, parser: CommandParser) -> None:
@@ -49,9 +59,3 @@ class EventStoreCommand(BaseCommand, ABC):
     def write_json(self, value: DataclassInstance) -> None:
         """Write one JSON document to standard output, and nothing else."""
         self.stdout.write(json.dumps(asdict(value), cls=DjangoJSONEncoder, indent=2))
-
-    def write_table(self, header: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
-        """Write columns as wide as their widest cell."""
-        widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
-        for row in (header, *rows):
-            self.stdout.write("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from ..events import matches
+from ..events import selects
 from ..models import EventEntry, EventType
 
 __all__ = ["Extract", "position_before", "read", "type_ids"]
@@ -29,11 +29,11 @@ class Extract:
 
 
 def type_ids(patterns: Sequence[str], *, using: str) -> list[int] | None:
-    """The ids of the types in the log that match, None when every type does."""
+    """The ids of the types in the log that match by one of their names, None when every type does."""
     if not patterns or "*" in patterns:
         return None
     known = EventType.objects.using(using).values_list("id", "name")
-    return [id_ for id_, name in known if any(matches(pattern, name) for pattern in patterns)]
+    return [id_ for id_, name in known if selects(patterns, name)]
 
 
 def read(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import cast
 
 import pytest
-from django.db import connections, transaction
+from django.db import transaction
 
 from django_eventstore.store import Listener, Waiter, waiter
 from django_eventstore.store.sequencing import sequence
@@ -229,15 +230,20 @@ def test_what_another_reader_has_given_its_position_counts_as_well(elsewhere: El
 @pytest.mark.mariadb
 @pytest.mark.sqlite
 @pytest.mark.django_db(transaction=True)
-def test_what_is_not_committed_wakes_nobody() -> None:
-    from tests.benchmarks.connections import connect
+def test_what_is_not_committed_wakes_nobody(elsewhere: Elsewhere) -> None:
+    saved, may_commit = threading.Event(), threading.Event()
 
-    alias = connect("writer")
+    def write() -> None:
+        with transaction.atomic():
+            save(1)
+            saved.set()
+            may_commit.wait(30)
+
+    written = elsewhere(write)
+    assert saved.wait(30)
     try:
-        with transaction.atomic(using=alias):
-            save(1, using=alias)
-            assert not waiter("default", pause=Brief()).wait(HOUR, seen=0)
-        assert waiter("default", pause=Brief()).wait(HOUR, seen=0)
+        assert not waiter("default", pause=Brief()).wait(HOUR, seen=0)
     finally:
-        connections[alias].close()
-        del connections[alias], connections.databases[alias]
+        may_commit.set()
+    written.result(30)
+    assert waiter("default", pause=Brief()).wait(HOUR, seen=0)

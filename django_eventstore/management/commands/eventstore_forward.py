@@ -9,7 +9,7 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 
 from ...conf import get_settings
-from ...forwarding import Forwarded, close_senders, forward_all
+from ...forwarding import Forwarded, forget_forwarders, forward_all
 from ...forwarding.celery import beat_heart
 from ...forwarding.follow import StopOnSignal, follow, tidy_connections
 from ...forwarding.notifying import FOLLOWER
@@ -66,7 +66,7 @@ class Command(EventStoreCommand):
                 pause=stop.pause,
                 tidy=lambda: tidy_connections(using),
             )
-        close_senders()
+        forget_forwarders()
         self.stdout.write(f"Stopped. Delivered {delivered} events.")
 
     def _once(self, using: str, names: list[str] | None) -> None:
