@@ -18,7 +18,8 @@ POSITIVE_INTEGERS = (
     "MAX_PAYLOAD_BYTES",
     "PAGE_LIMIT",
 )
-BOOLEANS = ("CREATE_BEAT_SCHEDULE", "WAKE_UP")
+BOOLEANS = ("CREATE_BEAT_SCHEDULE", "NOTIFY", "WAKE_UP")
+TEXTS = ("LISTEN_ALIAS",)
 DURATIONS = (
     "AFTER_COMMIT_EXIT",
     "FORWARD_EVERY",
@@ -52,8 +53,16 @@ def test_without_any_setting_there_are_the_defaults():
 
 
 def test_every_setting_is_tried_below():
-    tried = {"CONSUMERS", "OUTSIDE_TRANSACTION", *POSITIVE_INTEGERS, *BOOLEANS, *DURATIONS}
+    tried = {"CONSUMERS", "OUTSIDE_TRANSACTION", *POSITIVE_INTEGERS, *BOOLEANS, *DURATIONS, *TEXTS}
     assert {field.name for field in dataclasses.fields(Settings)} == tried
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_a_text_that_may_be_missing(name):
+    assert [] == problems(**{name: None})
+    assert [] == problems(**{name: "direct"})
+    assert [f"EVENTSTORE[{name!r}] must be a text or None."] == problems(**{name: ""})
+    assert [f"EVENTSTORE[{name!r}] must be a text or None."] == problems(**{name: 7})
 
 
 @pytest.mark.parametrize("name", POSITIVE_INTEGERS)

@@ -59,6 +59,7 @@ class _Tenancy:
     offset: int
     retried_at: float
     advances: int = 0
+    has_pruned: bool = False
     has_passed_by: bool = False
     """Whether events lie behind ``offset`` that are to be delivered later, or were delivered before."""
 
@@ -79,6 +80,8 @@ class ConsumerLoop:
     _offsets: OffsetStore = field(init=False)
     _unreleased: Tenure | None = field(init=False, default=None)
     """One whose connection was lost: nobody works under it any more, so it need not run out."""
+    _kept: _Tenancy | None = field(init=False, default=None)
+    """The work of the last run, which came to the end of the log and kept the lease."""
     _passed_over: tuple[object, int] | None = field(init=False, default=None)
     """The last saved progress in which log, and how far this process knows that nothing after it is wanted."""
 
@@ -92,16 +95,44 @@ class ConsumerLoop:
 
         An offset above the head counts as well, so that a consumer of another history is seen to have stopped.
         """
+        if self._kept is not None:
+            known = (self._kept.delivery.log, self._kept.delivery.epoch, self._kept.offset)
+            return known != (log.log, log.epoch, log.head)
         progress = self._progress()
         return progress is not None and self._start_of(progress, log.log, log.epoch) != log.head
 
-    def run(self, *, most_events: int, longest: timedelta, stopping: Callable[[], bool] = lambda: False) -> Run:
+    @property
+    def is_kept(self) -> bool:
+        """Whether it holds the lease for a next run."""
+        return self._kept is not None
+
+    def let_go(self) -> None:
+        """Release a lease that was kept, and one whose connection was lost."""
+        if self._kept is not None:
+            self._unreleased, self._kept = self._kept.tenure, None
+        self._release()
+
+    def run(
+        self,
+        *,
+        most_events: int,
+        longest: timedelta,
+        stopping: Callable[[], bool] = lambda: False,
+        keep: bool = False,
+    ) -> Run:
         """Deliver what is there, within these bounds. Does nothing while another worker holds the consumer.
 
-        ``stopping()``: asked between events; once it is True, the event in hand is the last.
+        ``stopping()``: asked between events; once it is True, the event in hand is the last. ``keep``: at the end of the log
+        hold on to the lease, so that the next run delivers without asking for everything again, until let_go().
 
         Looks before it takes the lease: a consumer with nothing to do writes nothing.
         """
+        deadline = self.clock() + longest.total_seconds()
+        kept = self._kept
+        if kept is not None:
+            if self._can_go_on(kept):
+                return self._hold(kept.tenure, lambda: self._run_on(kept, most_events, deadline, stopping), keep=keep)
+            self.let_go()
         state = self._readiness()
         if not state.ready or state.partitions != self._share.count:
             return Run()
@@ -118,7 +149,7 @@ class ConsumerLoop:
             if state.failed:  # what had failed is not wanted any more
                 clear_wait(self.consumer.name, using=self.using)
             return Run(more=not page.complete and page.next_offset > start)
-        self._release_lost()
+        self._release()
         tenure = acquire(
             self.consumer.name,
             partition=self._share.number,
@@ -128,17 +159,45 @@ class ConsumerLoop:
         )
         if tenure is None:
             return Run()
+        return self._hold(
+            tenure,
+            lambda: self._run_leased(tenure, progress, page, most_events, deadline, stopping),
+            keep=keep,
+        )
+
+    def _hold(self, tenure: Tenure, run: Callable[[], Run], *, keep: bool) -> Run:
+        """Run under the lease, and let go of it, unless it is to be kept and the run has left its work there."""
+        self._unreleased, self._kept = tenure, None
         try:
             with limit_session(using=self.using, length=self.lease):
-                deadline = self.clock() + longest.total_seconds()
-                return self._run_leased(tenure, progress, page, most_events, deadline, stopping)
+                return run()
         except LeaseLost:
             return Run()  # another worker goes on from the last saved offset
         finally:
-            self._unreleased = tenure
-            self._release_lost()
+            if keep and self._kept is not None:
+                self._unreleased = None
+            else:
+                self._kept = None
+                self._release()
 
-    def _release_lost(self) -> None:
+    def _can_go_on(self, kept: _Tenancy) -> bool:
+        """Whether nothing has happened that a run under a new lease would have to look at."""
+        state = self._readiness()
+        return (
+            state.ready
+            and state.partitions == self._share.count
+            and not (state.failed or state.has_failures or state.is_apart)
+            and kept.tenure.still_held()
+        )
+
+    def _run_on(self, kept: _Tenancy, most_events: int, deadline: float, stopping: Callable[[], bool]) -> Run:
+        kept.tenure.renew_if_due()
+        kept.most_events, kept.deadline = most_events, deadline
+        kept.delivery.accepted, kept.delivery.stopping = 0, stopping
+        page = self._read(kept.offset, kept.delivery.epoch)
+        return Run() if page is None else self._run_pages(kept, page)
+
+    def _release(self) -> None:
         """Let go of the tenure that this loop is done with, also when its connection had broken in the middle.
 
         Its token says that it is this one and no later one. What its session still has open, should the server not have
@@ -221,6 +280,7 @@ class ConsumerLoop:
                 break
             last = page = following
         self._finish(work, last)
+        self._kept = work if can_go_on and at_the_end else None
         return Run(delivered=work.delivery.accepted, more=more)
 
     def _deliver_page(self, work: _Tenancy, page: Page) -> bool:
@@ -298,7 +358,8 @@ class ConsumerLoop:
         # Of what was saved before a sender gave up in the middle the loop knows by the database only.
         self._remember(progress, max(work.offset, progress.offset), page)
         work.book.clear_tries(progress.offset)
-        if work.advances >= PRUNE_AFTER or work.tenure.token % PRUNE_EVERY_TENURE == 0:
+        if work.advances >= PRUNE_AFTER or (not work.has_pruned and work.tenure.token % PRUNE_EVERY_TENURE == 0):
+            work.advances, work.has_pruned = 0, True
             self._offsets.prune(self.consumer.name, token=work.tenure.token, partition=self._share.number)
         if work.ahead and min(work.ahead.values()) <= progress.offset:
             self._slots_ahead().filter(offset__lte=progress.offset).delete()

@@ -21,6 +21,8 @@ __all__ = ["StopOnSignal", "follow", "tidy_connections"]
 
 logger = logging.getLogger(__name__)
 
+KEEP = timedelta(milliseconds=500)
+"""How long leases are kept after the last event, so that the next one is delivered without asking for everything again."""
 RECONNECT = DeliveryPolicy(base=timedelta(seconds=1), cap=timedelta(seconds=30))
 
 
@@ -38,13 +40,14 @@ def follow(
     stop: Callable[[], bool],
     pause: Pause,
     tidy: Callable[[], None],
+    let_go: Callable[[], None],
     retry: DeliveryPolicy = RECONNECT,
 ) -> int:
     """Call ``forward`` again and again until ``stop()``; returns the number of events delivered.
 
     Waits when nothing is left, for ``interval`` at most: then what is due again is looked at as well. A lost database
-    connection is logged, and tried again with growing delays; every other error is raised. While it waits it holds no lease,
-    no transaction and no lock.
+    connection is logged, and tried again with growing delays; every other error is raised. While it waits it holds no
+    transaction and no lock, and after half a second no lease: ``let_go`` releases what ``forward`` has kept.
     """
     delivered, failures = 0, 0
     while not stop():
@@ -53,15 +56,25 @@ def follow(
             delivered += done.delivered
             failures = 0
             tidy()
-            if not done.more and not stop():
-                wait(interval, seen=done.head)
+            if not done.more and not _waits(wait, min(KEEP, interval), done, stop):
+                let_go()
+                _waits(wait, interval - min(KEEP, interval), done, stop)
         except (InterfaceError, OperationalError):
             failures += 1
             delay = retry.delay(failures).total_seconds()
             logger.exception("The database did not answer, attempt %d; trying again in %.1f s", failures, delay)
             tidy()
             pause(delay)
+    try:
+        let_go()
+    except (InterfaceError, OperationalError):
+        logger.exception("The leases could not be released; they run out")
     return delivered
+
+
+def _waits(wait: Wait, timeout: timedelta, done: Forwarded, stop: Callable[[], bool]) -> bool:
+    """Whether there may be something new."""
+    return bool(timeout) and not stop() and wait(timeout, seen=done.head)
 
 
 def tidy_connections(using: str) -> None:

@@ -66,6 +66,7 @@ class EventForwarder:
     def loops(self, partitions: int) -> tuple[ConsumerLoop, ...]:
         """One loop per partition; they share the sender, and run one after the other in this process."""
         if len(self._loops) != partitions:
+            self.let_go()
             self._loops = tuple(
                 ConsumerLoop(
                     consumer=self.consumer,
@@ -77,6 +78,16 @@ class EventForwarder:
                 for number in range(partitions)
             )
         return self._loops
+
+    @property
+    def kept(self) -> tuple[ConsumerLoop, ...]:
+        """Its loops, if all of them hold their leases for a next run."""
+        return self._loops if all(loop.is_kept for loop in self._loops) else ()
+
+    def let_go(self) -> None:
+        """Release the leases that were kept."""
+        for loop in self._loops:
+            loop.let_go()
 
     def get_and_send(self, *, most_events: int | None = None, longest: timedelta | None = None) -> Forwarded:
         """Deliver until the end of the log, or within these bounds (by default those of the settings).
@@ -126,7 +137,12 @@ def _never() -> bool:
 
 
 def _in_turns(
-    loops: Iterable[ConsumerLoop], *, events: int, longest: timedelta, stopping: Callable[[], bool] = _never
+    loops: Iterable[ConsumerLoop],
+    *,
+    events: int,
+    longest: timedelta,
+    stopping: Callable[[], bool] = _never,
+    keep: bool = False,
 ) -> Forwarded:
     """Run each loop until none has more, within these bounds together."""
     deadline = time.monotonic() + longest.total_seconds()
@@ -143,6 +159,7 @@ def _in_turns(
             most_events=min(turn_events, events - delivered),
             longest=min(turn, timedelta(seconds=seconds)),
             stopping=stopping,
+            keep=keep,
         )
         delivered += run.delivered
         if run.more:
@@ -162,6 +179,13 @@ def _forwarder(consumer: Consumer, using: str) -> EventForwarder:
     return found
 
 
+def let_go() -> None:
+    """Release the leases that ``forward_all(keep=True)`` has kept in this process."""
+    for (process, _, _), forwarder in list(_forwarders.items()):
+        if process == os.getpid():
+            forwarder.let_go()
+
+
 def forget_forwarders() -> None:
     """Make them anew when they are next needed: what they know of a log is not true of one that was emptied."""
     for (process, _, _), forwarder in _forwarders.items():
@@ -177,11 +201,13 @@ def forward_all(
     most_events: int | None = None,
     longest: timedelta | None = None,
     stopping: Callable[[], bool] = _never,
+    keep: bool = False,
     sender_for: Callable[[Consumer], EventSender] | None = None,
 ) -> Forwarded:
     """One tick: every consumer, or the named ones, each in turn, within the bounds together.
 
-    ``stopping()``: asked between events; once it is True, the event in hand is the last.
+    ``stopping()``: asked between events; once it is True, the event in hand is the last. ``keep``: hold on to the leases of
+    those that came to the end of the log, so that the next tick delivers at once; let_go() ends that.
 
     Sequences once, asks each consumer with one query whether it is behind, and runs those that are. Safe to overlap with
     any number of other ticks: a consumer that another worker holds is left to it.
@@ -195,7 +221,8 @@ def forward_all(
     settings = get_settings()
     declared = declared_consumers()
     chosen = [declared_consumer(name) for name in consumers] if consumers is not None else list(declared.values())
-    OffsetStore(alias).register(chosen)
+    if not (keep and all(_forwarder_is_kept(consumer, alias) for consumer in chosen)):
+        OffsetStore(alias).register(chosen)
     unsequenced = sequence(alias).more
     log = log_state(alias)
     loops = [
@@ -206,12 +233,20 @@ def forward_all(
         events=most_events or settings.FORWARD_EVENTS,
         longest=longest or settings.FORWARD_SECONDS,
         stopping=stopping,
+        keep=keep,
     )
     return Forwarded(delivered=done.delivered, more=done.more or unsequenced, head=log.head)
 
 
+def _forwarder_is_kept(consumer: Consumer, using: str) -> bool:
+    found = _forwarders.get((os.getpid(), using, consumer.name))
+    return found is not None and found.consumer == consumer and bool(found.kept)
+
+
 def _loops_with_work(forwarder: EventForwarder, log: LogState) -> list[ConsumerLoop]:
     """The partitions that are behind, and all of them while something that failed is due."""
+    if forwarder.kept:  # each asks for its state itself
+        return [loop for loop in forwarder.kept if loop.is_behind(log)]
     state = readiness(forwarder.consumer.name, using=forwarder.using)
     if not state.ready:
         return []

@@ -14,6 +14,7 @@ from ..conf import get_settings
 from ..models import Heartbeat
 from ..models.fields import DatabaseNow
 from ..store import NOTIFY_INTERVAL, is_postgresql, notify
+from .freezing import is_frozen
 
 __all__ = ["FOLLOWER", "Notifier", "notifier"]
 
@@ -57,7 +58,7 @@ class Notifier:
 
     def _may_notify(self, using: str) -> bool:
         """Never in a transaction: in a TestCase the hook runs inside one, and with AUTOCOMMIT False it would begin one."""
-        if not get_settings().NOTIFY or not is_postgresql(using):
+        if is_frozen() or not get_settings().NOTIFY or not is_postgresql(using):
             return False
         connection = connections[using]
         return connection.get_autocommit() and not connection.in_atomic_block

@@ -31,7 +31,7 @@ def main() -> None:
     from django_eventstore import handles
     from tests.benchmarks.entries import FIRST_ORDER, OrderShipped
 
-    @handles(OrderShipped, name="benchmarks.latency", start="beginning")
+    @handles(OrderShipped, name="benchmarks.latency", start="beginning", transaction="batch")
     def arrived(event: OrderShipped) -> None:
         note(event.order_id - FIRST_ORDER)
 

@@ -9,7 +9,7 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 
 from ...conf import get_settings
-from ...forwarding import Forwarded, forget_forwarders, forward_all
+from ...forwarding import Forwarded, forget_forwarders, forward_all, let_go
 from ...forwarding.celery import beat_heart
 from ...forwarding.follow import StopOnSignal, follow, tidy_connections
 from ...forwarding.notifying import FOLLOWER
@@ -52,7 +52,7 @@ class Command(EventStoreCommand):
     def _follow(self, using: str, names: list[str] | None, interval: timedelta) -> None:
         def forward() -> Forwarded:
             beat_heart(FOLLOWER, using=using)
-            return forward_all(consumers=names, using=using, longest=LONGEST_TICK, stopping=stop.requested)
+            return forward_all(consumers=names, using=using, longest=LONGEST_TICK, stopping=stop.requested, keep=True)
 
         listen_alias = get_settings().LISTEN_ALIAS
         with StopOnSignal() as stop, waiter(using, pause=stop.pause, listen_alias=listen_alias) as waiting:
@@ -65,6 +65,7 @@ class Command(EventStoreCommand):
                 stop=stop.requested,
                 pause=stop.pause,
                 tidy=lambda: tidy_connections(using),
+                let_go=let_go,
             )
         forget_forwarders()
         self.stdout.write(f"Stopped. Delivered {delivered} events.")
