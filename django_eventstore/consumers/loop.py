@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from django.db import connections
 from django.db.models import QuerySet
 
 from ..exceptions import EpochChanged, LeaseLost
-from ..models import EventEntry, SlotOffset
+from ..models import ConsumerState, EventEntry, SlotOffset
 from ..store import EventStore, LogState, Page, log_state
 from ..store.sequencing import in_test_case
 from .definition import Consumer
@@ -60,13 +61,20 @@ class _Tenancy:
     retried_at: float
     advances: int = 0
     has_pruned: bool = False
+    has_failed: bool = False
+    """Whether some of the events were put aside."""
+    is_at_the_end: bool = False
+    """Whether the last run came to the end of the log."""
     has_passed_by: bool = False
     """Whether events lie behind ``offset`` that are to be delivered later, or were delivered before."""
 
 
 @dataclass(slots=True, kw_only=True)
 class ConsumerLoop:
-    """Delivers for one consumer, or one partition of it. ``deliver`` is any callable from Batch to Outcome."""
+    """Delivers for one consumer, or one partition of it. ``deliver`` is any callable from Batch to Outcome.
+
+    Threads may share it: each runs under a tenure of its own.
+    """
 
     consumer: Consumer
     deliver: Deliver
@@ -78,10 +86,10 @@ class ConsumerLoop:
     _share: Partition = field(init=False)
     _store: EventStore = field(init=False)
     _offsets: OffsetStore = field(init=False)
-    _unreleased: Tenure | None = field(init=False, default=None)
-    """One whose connection was lost: nobody works under it any more, so it need not run out."""
-    _kept: _Tenancy | None = field(init=False, default=None)
-    """The work of the last run, which came to the end of the log and kept the lease."""
+    _lost: list[Tenure] = field(init=False, default_factory=list)
+    """Those that ended with their connection: nobody works under them any more, so they need not run out."""
+    _kept: tuple[int, _Tenancy] | None = field(init=False, default=None)
+    """The thread that keeps the lease since its last run, and the work of it."""
     _passed_over: tuple[object, int] | None = field(init=False, default=None)
     """The last saved progress in which log, and how far this process knows that nothing after it is wanted."""
 
@@ -95,22 +103,28 @@ class ConsumerLoop:
 
         An offset above the head counts as well, so that a consumer of another history is seen to have stopped.
         """
-        if self._kept is not None:
-            known = (self._kept.delivery.log, self._kept.delivery.epoch, self._kept.offset)
-            return known != (log.log, log.epoch, log.head)
+        kept = self._own()
+        if kept is not None:
+            return (kept.delivery.log, kept.delivery.epoch, kept.offset) != (log.log, log.epoch, log.head)
         progress = self._progress()
         return progress is not None and self._start_of(progress, log.log, log.epoch) != log.head
 
     @property
     def is_kept(self) -> bool:
-        """Whether it holds the lease for a next run."""
-        return self._kept is not None
+        """Whether it holds the lease for a next run of this thread."""
+        return self._own() is not None
 
     def let_go(self) -> None:
-        """Release a lease that was kept, and one whose connection was lost."""
-        if self._kept is not None:
-            self._unreleased, self._kept = self._kept.tenure, None
-        self._release()
+        """Release the lease that this thread has kept."""
+        kept = self._own()
+        if kept is not None:
+            self._kept = None
+            self._release(kept.tenure)
+
+    def _own(self) -> _Tenancy | None:
+        """What this thread has kept."""
+        kept = self._kept
+        return kept[1] if kept is not None and kept[0] == threading.get_ident() else None
 
     def run(
         self,
@@ -128,9 +142,10 @@ class ConsumerLoop:
         Looks before it takes the lease: a consumer with nothing to do writes nothing.
         """
         deadline = self.clock() + longest.total_seconds()
-        kept = self._kept
+        kept = self._own()
         if kept is not None:
             if self._can_go_on(kept):
+                self._kept = None
                 return self._hold(kept.tenure, lambda: self._run_on(kept, most_events, deadline, stopping), keep=keep)
             self.let_go()
         state = self._readiness()
@@ -149,7 +164,7 @@ class ConsumerLoop:
             if state.failed:  # what had failed is not wanted any more
                 clear_wait(self.consumer.name, using=self.using)
             return Run(more=not page.complete and page.next_offset > start)
-        self._release()
+        self._release_lost()
         tenure = acquire(
             self.consumer.name,
             partition=self._share.number,
@@ -165,47 +180,55 @@ class ConsumerLoop:
             keep=keep,
         )
 
-    def _hold(self, tenure: Tenure, run: Callable[[], Run], *, keep: bool) -> Run:
-        """Run under the lease, and let go of it, unless it is to be kept and the run has left its work there."""
-        self._unreleased, self._kept = tenure, None
+    def _hold(self, tenure: Tenure, run: Callable[[], tuple[Run, _Tenancy | None]], *, keep: bool) -> Run:
+        """Run under the lease, and let go of it, unless it is to be kept and the next run has nothing else to look at."""
+        kept = None
         try:
             with limit_session(using=self.using, length=self.lease):
-                return run()
+                done, work = run()
+            if keep and work is not None and _is_plain(work):
+                kept = work
+            return done
         except LeaseLost:
             return Run()  # another worker goes on from the last saved offset
         finally:
-            if keep and self._kept is not None:
-                self._unreleased = None
+            if kept is not None:
+                self._kept = (threading.get_ident(), kept)
             else:
-                self._kept = None
-                self._release()
+                self._release(tenure)
 
     def _can_go_on(self, kept: _Tenancy) -> bool:
-        """Whether nothing has happened that a run under a new lease would have to look at."""
-        state = self._readiness()
-        return (
-            state.ready
-            and state.partitions == self._share.count
-            and not (state.failed or state.has_failures or state.is_apart)
-            and kept.tenure.still_held()
+        """Whether it may still deliver: what else changes for a consumer takes the lease away."""
+        rows = ConsumerState.objects.using(self.using).filter(
+            pk=self.consumer.name, paused_at=None, retry_at=None, partitions=self._share.count
         )
+        return kept.tenure.still_held() and rows.exists()
 
-    def _run_on(self, kept: _Tenancy, most_events: int, deadline: float, stopping: Callable[[], bool]) -> Run:
+    def _run_on(
+        self, kept: _Tenancy, most_events: int, deadline: float, stopping: Callable[[], bool]
+    ) -> tuple[Run, _Tenancy | None]:
         kept.tenure.renew_if_due()
         kept.most_events, kept.deadline = most_events, deadline
         kept.delivery.accepted, kept.delivery.stopping = 0, stopping
         page = self._read(kept.offset, kept.delivery.epoch)
-        return Run() if page is None else self._run_pages(kept, page)
+        return (Run(), None) if page is None else (self._run_pages(kept, page), kept)
 
-    def _release(self) -> None:
-        """Let go of the tenure that this loop is done with, also when its connection had broken in the middle.
+    def _release(self, tenure: Tenure) -> None:
+        try:
+            tenure.release()
+        except Exception:
+            self._lost.append(tenure)
+            raise
 
-        Its token says that it is this one and no later one. What its session still has open, should the server not have
+    def _release_lost(self) -> None:
+        """Let go of the tenures that ended with their connection.
+
+        The token says that it is this one and no later one. What its session still has open, should the server not have
         noticed yet, holds the lease's row and is waited for, or comes too late with its token.
         """
-        if self._unreleased is not None:
-            self._unreleased.release()
-            self._unreleased = None
+        lost, self._lost = self._lost, []
+        for tenure in lost:
+            self._release(tenure)
 
     def _run_leased(
         self,
@@ -215,14 +238,14 @@ class ConsumerLoop:
         most_events: int,
         deadline: float,
         stopping: Callable[[], bool],
-    ) -> Run:
+    ) -> tuple[Run, _Tenancy | None]:
         state, progress = self._readiness(), self._progress()  # as they are now that nobody else changes them
         if state.partitions != self._share.count or progress is None:
-            return Run()
+            return Run(), None
         if progress != seen:  # somebody delivered between the look and the lease
             page = self._read(progress.offset, progress.epoch)
         if page is None:
-            return Run()
+            return Run(), None
         note_filter(self.consumer.name, self.consumer.events, known=state.events, using=self.using)
         book = FailureBook(
             consumer=self.consumer.name, policy=self.consumer.policy, slots=self._share.slots, using=self.using
@@ -254,8 +277,8 @@ class ConsumerLoop:
             retried_at=self.clock(),
         )
         if state.has_due and not self._retry(work):
-            return Run(delivered=work.delivery.accepted)
-        return self._run_pages(work, page)
+            return Run(delivered=work.delivery.accepted), None
+        return self._run_pages(work, page), work
 
     def _run_pages(self, work: _Tenancy, page: Page) -> Run:
         more, last = False, page
@@ -280,7 +303,7 @@ class ConsumerLoop:
                 break
             last = page = following
         self._finish(work, last)
-        self._kept = work if can_go_on and at_the_end else None
+        work.is_at_the_end = can_go_on and at_the_end
         return Run(delivered=work.delivery.accepted, more=more)
 
     def _deliver_page(self, work: _Tenancy, page: Page) -> bool:
@@ -296,6 +319,7 @@ class ConsumerLoop:
         while pending:
             whole = len(pending)
             sent = work.delivery.send(pending, save=save, upto=page.next_offset)
+            work.has_failed = work.has_failed or sent.accepted < sent.done
             if sent.done:
                 work.offset = position_of(pending[sent.done - 1])
             if sent.stopped or (not sent.done and not sent.again):
@@ -404,3 +428,10 @@ class ConsumerLoop:
         except EpochChanged as error:
             wait(self.consumer.name, error=error, policy=self.consumer.policy, using=self.using)
             return None
+
+
+def _is_plain(work: _Tenancy) -> bool:
+    """Whether there is nothing that the next run would have to look at first, such as an event to be tried again."""
+    state = work.state
+    looked_after = work.has_failed or state.failed or state.has_failures or state.is_apart
+    return work.is_at_the_end and not looked_after

@@ -13,7 +13,7 @@ from django_eventstore.consumers import ConsumerLoop, acquire, declared_consumer
 from django_eventstore.consumers.leases import Tenure
 from django_eventstore.models import ConsumerOffset, FailedDelivery, Lease
 from django_eventstore.senders import HandlerSender
-from tests.delivery import ENOUGH, RecordingSender, consumer, failures, offset_of, record_numbers, retry_now
+from tests.delivery import ENOUGH, Elsewhere, RecordingSender, consumer, failures, offset_of, record_numbers, retry_now
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -213,3 +213,22 @@ def test_a_stop_right_after_a_worker_had_died_counts_as_no_further_death() -> No
     loop.run(**ENOUGH, stopping=lambda: True)
     assert [] == sender.batches
     assert not FailedDelivery.objects.exists()
+
+
+# --- threads ---
+
+
+def test_what_one_thread_keeps_no_other_uses_or_releases(elsewhere: Elsewhere) -> None:
+    sender = RecordingSender()
+    loop = loop_of(sender)
+    record_numbers(1)
+    loop.run(**ENOUGH, keep=True)
+    record_numbers(2)
+
+    assert 0 == elsewhere(loop.run, **ENOUGH).result(30).delivered
+    elsewhere(loop.let_go).result(30)
+
+    assert [[1]] == sender.batches
+    assert not is_free()
+    assert 1 == loop.run(**ENOUGH).delivered
+    assert is_free()

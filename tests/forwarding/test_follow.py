@@ -52,42 +52,48 @@ class Script:
             stop=self.stop,
             pause=self.pause,
             tidy=lambda: self.happened.append("tidy"),
+            let_go=lambda: self.happened.append("let go"),
             retry=RETRY,
         )
 
     def waits(self) -> list[object]:
-        return [each for each in self.happened if each != "tidy"]
+        return [each for each in self.happened if each not in ("tidy", "let go")]
 
 
 IDLE, LAST = Forwarded(), Forwarded(delivered=1)
+
+
+def waited(seen: int = 0) -> list[object]:
+    """One wait in which nothing came: the first half second with the leases."""
+    return [("wait", 0.5, seen), ("wait", 6.5, seen)]
 
 
 def test_it_waits_when_nothing_is_left_and_not_while_there_is_more() -> None:
     script = Script(Forwarded(delivered=5), Forwarded(delivered=3, more=True), Forwarded(more=True), IDLE, LAST)
 
     assert 9 == script.run()
-    assert [("wait", 7, 0), ("wait", 7, 0)] == script.waits()
+    assert waited() * 2 == script.waits()
 
 
 def test_it_waits_for_what_comes_after_the_end_that_it_has_seen() -> None:
     script = Script(Forwarded(delivered=5, head=5), Forwarded(head=6), LAST)
 
     script.run()
-    assert [("wait", 7, 5), ("wait", 7, 6)] == script.waits()
+    assert waited(5) + waited(6) == script.waits()
 
 
 def test_it_does_not_wait_after_the_stop() -> None:
     script = Script(LAST)
 
     assert 1 == script.run()
-    assert ["tidy"] == script.happened
+    assert ["tidy", "let go", "let go"] == script.happened
 
 
 def test_asked_to_stop_before_the_first_round_it_does_nothing() -> None:
     script = Script()
 
     assert 0 == script.run()
-    assert [] == script.happened
+    assert ["let go"] == script.happened
 
 
 @pytest.mark.parametrize("error", [OperationalError("server closed the connection"), InterfaceError("closed")])
@@ -99,7 +105,8 @@ def test_a_lost_connection_is_logged_and_tried_again_with_growing_delays(
     with caplog.at_level(logging.ERROR):
         assert 3 == script.run()
 
-    assert [("pause", 1), ("pause", 2), ("pause", 4), ("pause", 4), ("wait", 7, 0), ("pause", 1)] == script.waits()
+    pauses = [("pause", seconds) for seconds in (1, 2, 4, 4)]
+    assert [*pauses, *waited(), ("pause", 1)] == script.waits()
     assert 5 == len(caplog.records)
 
 
@@ -111,7 +118,7 @@ def test_a_connection_that_is_lost_while_it_waits_is_tried_again_as_well() -> No
     script = Lost(IDLE, LAST)
 
     assert 1 == script.run()
-    assert ["tidy", "tidy", ("pause", 1), "tidy"] == script.happened
+    assert ["tidy", "tidy", ("pause", 1), "tidy"] == script.happened[:4]
 
 
 def test_connections_are_looked_after_before_each_wait_and_each_pause() -> None:
@@ -119,7 +126,37 @@ def test_connections_are_looked_after_before_each_wait_and_each_pause() -> None:
 
     script.run()
 
-    assert ["tidy", ("wait", 7, 0), "tidy", ("pause", 1), "tidy"] == script.happened
+    first, second = waited()
+    assert ["tidy", first, "let go", second, "tidy", ("pause", 1), "tidy"] == script.happened[:7]
+
+
+def test_leases_are_kept_for_half_a_second_and_let_go_of_at_the_end() -> None:
+    class Woken(Script):
+        def wait(self, timeout: timedelta, *, seen: int) -> bool:
+            super().wait(timeout, seen=seen)
+            return True
+
+    script = Woken(IDLE, IDLE, LAST)
+    script.run()
+    assert ["tidy", ("wait", 0.5, 0), "tidy", ("wait", 0.5, 0), "tidy", "let go", "let go"] == script.happened
+
+
+def test_leases_that_cannot_be_released_at_the_end_run_out(caplog: pytest.LogCaptureFixture) -> None:
+    def fail() -> None:
+        raise OperationalError("gone")
+
+    script = Script()
+    delivered = follow(
+        script.forward,
+        wait=script.wait,
+        interval=timedelta(seconds=7),
+        stop=script.stop,
+        pause=script.pause,
+        tidy=lambda: None,
+        let_go=fail,
+    )
+    assert 0 == delivered
+    assert ["The leases could not be released; they run out"] == caplog.messages
 
 
 def test_other_errors_are_raised() -> None:
