@@ -7,7 +7,7 @@ from django.core.checks import CheckMessage, Error, Tags, register
 from .conf import setting_problems
 from .consumers.checks import check_consumers, check_stored_consumers
 from .forwarding.celery_checks import check_beat, check_broker
-from .forwarding.checks import check_senders
+from .forwarding.checks import check_listening, check_senders
 from .inspection.event_checks import check_events, check_stored_types
 from .recording.capture_checks import check_captures
 from .recording.checks import check_handler_modes, check_routing
@@ -32,6 +32,7 @@ def register_checks() -> None:
         check_settings,
         check_consumers,
         check_senders,
+        check_listening,
         check_captures,
         check_beat,
         check_broker,

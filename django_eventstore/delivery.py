@@ -58,7 +58,7 @@ class Batch:
     is_saved: Callable[[int], bool]
     begin: Callable[[], None]
     still_held: Callable[[], bool]
-    """Whether the lease still has time; a sender of many chunks asks before each."""
+    """Whether the lease still has time and nobody has asked the worker to stop; a sender of many chunks asks before each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

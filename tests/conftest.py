@@ -17,7 +17,7 @@ from django_eventstore.testing import plugin
 from tests import databases
 from tests.processes import Process
 from tests.processes import spawn as start_process
-from tests.servers import MariaDBServer, PostgresCluster, missing
+from tests.servers import MariaDBServer, PgBouncer, PostgresCluster, missing
 
 VENDOR_MARKERS = databases.VENDORS
 
@@ -140,6 +140,20 @@ def mariadb_server(server_directory: Path) -> Iterator[MariaDBFactory]:
 
     yield make
     _delete_all(servers)
+
+
+@pytest.fixture
+def pgbouncer(server_directory: Path) -> Iterator[Callable[[PostgresCluster], PgBouncer]]:
+    """``pgbouncer(cluster)``: a new running PgBouncer in transaction mode before the cluster."""
+    require("pgbouncer")
+    made: list[PgBouncer] = []
+
+    def make(cluster: PostgresCluster) -> PgBouncer:
+        made.append(PgBouncer(server_directory / f"bouncer{len(made)}", cluster))
+        return made[-1].start()
+
+    yield make
+    _delete_all(made)
 
 
 def _delete_all(servers: list[Any]) -> None:

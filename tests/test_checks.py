@@ -21,7 +21,7 @@ from django_eventstore.consumers import OffsetStore, declared_consumers
 from django_eventstore.consumers.checks import check_consumers, check_stored_consumers
 from django_eventstore.forwarding import celery_checks, forward_all
 from django_eventstore.forwarding.celery_checks import SCHEDULER, check_beat, check_broker
-from django_eventstore.forwarding.checks import check_senders
+from django_eventstore.forwarding.checks import check_listening, check_senders
 from django_eventstore.handlers import handler_registry
 from django_eventstore.inspection.event_checks import check_events, check_stored_types
 from django_eventstore.models import ConsumerOffset, ConsumerState
@@ -280,6 +280,21 @@ def test_what_a_handlers_mode_leaves_without_effect_is_a_warning(monkeypatch: py
 def no_celery_app(monkeypatch: pytest.MonkeyPatch) -> None:
     """As in a project whose Celery app is not loaded: Django's settings are all there is."""
     monkeypatch.setattr(celery_checks, "current_app", celery.Celery("default", set_as_current=False))
+
+
+@pytest.mark.parametrize("alias", ["nowhere", pytest.param("other", marks=(pytest.mark.sqlite, pytest.mark.mariadb))])
+def test_an_alias_to_listen_that_is_no_postgresql_database_is_an_error(alias: str) -> None:
+    with override_settings(EVENTSTORE={"LISTEN_ALIAS": alias}):
+        assert ["E040"] == ids(check_listening())
+
+
+@pytest.mark.postgresql
+def test_an_alias_to_listen_of_another_database_is_a_warning() -> None:
+    with override_settings(EVENTSTORE={"LISTEN_ALIAS": "other"}):
+        assert ["W040"] == ids(check_listening())
+    for right in ({"LISTEN_ALIAS": "default"}, {}):
+        with override_settings(EVENTSTORE=right):
+            assert [] == check_listening()
 
 
 @pytest.mark.usefixtures("no_celery_app")
@@ -643,6 +658,7 @@ def test_every_check_is_registered_and_runs_once(monkeypatch: pytest.MonkeyPatch
         check_settings,
         check_consumers,
         check_senders,
+        check_listening,
         check_beat,
         check_broker,
         check_events,

@@ -27,7 +27,8 @@ CHOICES = {
     "ON_PARKED": ("block", "continue"),
     "ON_UNDECODABLE": ("retry", "park", "pause"),
 }
-BOOLEANS = ("CREATE_BEAT_SCHEDULE", "WAKE_UP")
+BOOLEANS = ("CREATE_BEAT_SCHEDULE", "NOTIFY", "WAKE_UP")
+TEXTS = ("LISTEN_ALIAS",)
 DURATIONS = (
     "AFTER_COMMIT_EXIT",
     "FORWARD_EVERY",
@@ -61,8 +62,16 @@ def test_without_any_setting_there_are_the_defaults():
 
 
 def test_every_setting_is_tried_below():
-    tried = {"CONSUMERS", *CHOICES, *POSITIVE_INTEGERS, *BOOLEANS, *DURATIONS}
+    tried = {"CONSUMERS", *CHOICES, *POSITIVE_INTEGERS, *BOOLEANS, *DURATIONS, *TEXTS}
     assert {field.name for field in dataclasses.fields(Settings)} == tried
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_a_text_that_may_be_missing(name):
+    assert [] == problems(**{name: None})
+    assert [] == problems(**{name: "direct"})
+    assert [f"EVENTSTORE[{name!r}] must be a text or None."] == problems(**{name: ""})
+    assert [f"EVENTSTORE[{name!r}] must be a text or None."] == problems(**{name: 7})
 
 
 @pytest.mark.parametrize("name", POSITIVE_INTEGERS)

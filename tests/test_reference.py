@@ -38,6 +38,7 @@ TYPES = {
     "bool": "bool",
     "int": "int",
     "str": "str",
+    "str | None": "str or None",
     "timedelta": "timedelta",
     "tuple[str, ...]": "list of str",
     "OutsideTransaction": '`"allow"`, `"warn"` or `"error"`',

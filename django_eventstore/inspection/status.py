@@ -81,6 +81,8 @@ class LogStatus:
     """When a Celery worker last ran the forward task; None when none ever did."""
     beat_seen_at: datetime | None
     """When beat was last seen to have sent it."""
+    follower_seen_at: datetime | None
+    """When an ``eventstore_forward --follow`` was last seen at work."""
     consumers: tuple[ConsumerStatus, ...]
 
 
@@ -101,6 +103,7 @@ def log_status(using: str | None = None) -> LogStatus:
         unsequenced_is_capped=unsequenced > COUNT_LIMIT,
         worker_seen_at=beats.get("worker"),
         beat_seen_at=beats.get("beat"),
+        follower_seen_at=beats.get("follower"),
         consumers=_consumer_statuses(alias, state.head),
     )
 

@@ -62,7 +62,7 @@ class HandlerSender(EventSender):
                 for entry in batch.entries:
                     self._call(entry)
                     done += 1
-                    if self.clock() > deadline:
+                    if self.clock() > deadline or not batch.still_held():
                         break
                 self._advance(batch, batch.entries[done - 1])
         except Exception as error:

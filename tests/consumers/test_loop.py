@@ -549,7 +549,9 @@ def test_delivery_failed_tells_consumer_position_and_error(loop, sender):
     ids=["nul", "surrogate", "long", "emoji"],
 )
 def test_any_text_of_an_error_is_kept_as_far_as_a_database_can(loop, sender, text, caplog):
-    caplog.set_level("CRITICAL", logger="django_eventstore")  # pytest-xdist cannot carry a surrogate from process to process
+    caplog.set_level(
+        "CRITICAL", logger="django_eventstore"
+    )  # pytest-xdist cannot carry a surrogate from process to process
     record_numbers(1)
     sender.script = lambda batch: Outcome(done=1, refused={1: Unavailable(text)})
     loop.run(**ENOUGH)

@@ -34,9 +34,10 @@ def test_status_shows_the_log_and_each_consumer(declare: Declare) -> None:
     assert lines[0] == f"Log {Epoch.objects.get().log}, epoch 1"
     assert lines[1] == "Head 3, entries without a position 0"
     assert lines[2:4] == ["Celery worker last seen: never", "Celery beat last seen: never"]
-    assert ["billing", "running", "3", "0", "-"] == lines[6].split()
-    assert ["mail", "paused", "0", "3"] == lines[7].split()[:4]
-    assert lines[7].endswith("strike")
+    assert lines[4] == "Follower last seen: never"
+    assert ["billing", "running", "3", "0", "-"] == lines[7].split()
+    assert ["mail", "paused", "0", "3"] == lines[8].split()[:4]
+    assert lines[8].endswith("strike")
 
 
 def test_status_without_consumers_says_so() -> None:

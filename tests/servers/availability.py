@@ -10,6 +10,7 @@ from typing import Final
 from tests import databases
 from tests.servers.errors import ServerMissing
 from tests.servers.mariadb import find_program
+from tests.servers.pgbouncer import find_pgbouncer
 from tests.servers.postgresql_binaries import find_binaries, find_wheel_binaries
 from tests.servers.slow_log import find_compiler
 
@@ -70,6 +71,10 @@ def _mariadb_binaries() -> None:
     find_program("mariadb-install-db", "mysql_install_db")
 
 
+def _pgbouncer() -> None:
+    find_pgbouncer()
+
+
 def _compiler() -> None:
     find_compiler()
 
@@ -80,5 +85,6 @@ SERVICES: Final[dict[str, Callable[[], None]]] = {
     "postgres-binaries": _postgres_binaries,
     "mariadb-binaries": _mariadb_binaries,
     "compiler": _compiler,
+    "pgbouncer": _pgbouncer,
 }
 """What a test can need, by name: a shared server of each kind, and the programs to start private ones."""
