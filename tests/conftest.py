@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import pytest
 
+from django_eventstore.testing import plugin
 from tests import databases
 from tests.processes import Process
 from tests.processes import spawn as start_process
@@ -22,6 +23,9 @@ VENDOR_MARKERS = databases.VENDORS
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # By its entry point the plugin is there already, unless the environment was installed before there was one.
+    if not config.pluginmanager.is_registered(plugin):
+        config.pluginmanager.register(plugin, "django_eventstore")
     for vendor in VENDOR_MARKERS:
         config.addinivalue_line("markers", f"{vendor}: runs with this database only (several: with each of them)")
     config.addinivalue_line("markers", "no_database: runs once, in the SQLite run; it uses no shared database")

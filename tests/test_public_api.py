@@ -60,6 +60,28 @@ PACKAGES = {
     ],
     "django_eventstore.delivery": ["Batch", "DeliveredEntry", "Outcome"],
     "django_eventstore.tasks": ["forward"],
+    "django_eventstore.testing": [
+        "CapturedEvents",
+        "DeliveryFailed",
+        "Drained",
+        "EndlessDelivery",
+        "EntryList",
+        "EventStoreTestMixin",
+        "Failure",
+        "Faults",
+        "RecordingSender",
+        "aassert_idempotent",
+        "aassert_not_recorded",
+        "aassert_recorded",
+        "adrain",
+        "assert_idempotent",
+        "assert_not_recorded",
+        "assert_recorded",
+        "captured_events",
+        "database_state",
+        "drain",
+        "freeze_forwarding",
+    ],
     "django_eventstore.exceptions": [
         "AppendOnlyError",
         "ConcurrencyError",
@@ -109,6 +131,7 @@ def test_a_name_of_the_root_is_the_one_of_its_home():
 
 def test_dir_lists_the_public_names():
     assert {*ROOT_NAMES, "__version__"} <= set(dir(django_eventstore))
+    assert {*PACKAGES["django_eventstore.testing"]} <= set(dir(importlib.import_module("django_eventstore.testing")))
 
 
 def test_any_other_name_is_an_error():
@@ -116,6 +139,8 @@ def test_any_other_name_is_an_error():
         _ = django_eventstore.Queue
     with pytest.raises(ImportError):
         exec("from django_eventstore import Queue")
+    with pytest.raises(ImportError):
+        exec("from django_eventstore.testing import Queue")
 
 
 def run(program):

@@ -17,7 +17,7 @@ from django.core.management.base import BaseCommand
 from django.dispatch import Signal
 
 import django_eventstore
-from django_eventstore import conf, exceptions, inspection, signals
+from django_eventstore import conf, exceptions, inspection, signals, testing
 from django_eventstore.api import parameters, serializers
 from django_eventstore.inspection.findings import FindingKind
 from django_eventstore.models import EventEntry
@@ -245,6 +245,11 @@ def test_other_names_can_be_imported() -> None:
         if row[0]:
             module, _, name = code(row[0]).rpartition(".")
             assert hasattr(importlib.import_module(module), name), row[0]
+
+
+def test_the_names_for_tests_are_those_of_the_code() -> None:
+    documented = [code(row[0]) for row in rows(section("reference/python.md", "django_eventstore.testing")) if row[0]]
+    assert testing.__all__ == documented
 
 
 def test_the_errors_and_their_attributes_are_those_of_the_code() -> None:

@@ -17,6 +17,7 @@ from ..conf import get_settings
 from ..consumers import declared_consumers
 from ..models import EventEntry, Heartbeat
 from .forwarder import Forwarded, forward_all
+from .freezing import is_frozen
 
 __all__ = ["FORWARD_TASK", "WakeUp", "forward", "wake_up"]
 
@@ -83,7 +84,12 @@ class WakeUp:
 
     def _wake(self, using: str) -> None:
         settings = get_settings()
-        if not settings.WAKE_UP or not self._take_turn(settings.WAKE_UP_INTERVAL) or not declared_consumers():
+        if (
+            is_frozen()
+            or not settings.WAKE_UP
+            or not self._take_turn(settings.WAKE_UP_INTERVAL)
+            or not declared_consumers()
+        ):
             return
         try:
             self._send(kwargs={"source": "wake-up", "using": using}, retry=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -28,8 +28,9 @@ from ..models import EventEntry
 from ..senders import EventSender
 from ..store import log_state
 from ..store.sequencing import in_test_case, sequence
+from .freezing import is_frozen
 
-__all__ = ["EventForwarder", "Forwarded", "forward_all", "make_sender"]
+__all__ = ["EventForwarder", "Forwarded", "forget_forwarders", "forward_all", "make_sender"]
 
 
 def make_sender(consumer: Consumer) -> EventSender:
@@ -71,6 +72,8 @@ class EventForwarder:
         transaction, where no offset could be saved.
         """
         _require_autocommit(self.using)
+        if is_frozen():
+            return Forwarded()
         settings = get_settings()
         run = self.loop.run(
             most_events=most_events or settings.FORWARD_EVENTS, longest=longest or settings.FORWARD_SECONDS
@@ -111,20 +114,33 @@ def _forwarder(consumer: Consumer, using: str) -> EventForwarder:
     return found
 
 
+def forget_forwarders() -> None:
+    """Make them anew when they are next needed: what they know of a log is not true of one that was emptied."""
+    for (process, _, _), forwarder in _forwarders.items():
+        if process == os.getpid():  # a connection that came by a fork is the parent's to close
+            forwarder.sender.close()
+    _forwarders.clear()
+
+
 def forward_all(
     *,
     consumers: Iterable[str] | None = None,
     using: str | None = None,
     most_events: int | None = None,
     longest: timedelta | None = None,
+    sender_for: Callable[[Consumer], EventSender] | None = None,
 ) -> Forwarded:
     """One tick: every consumer, or the named ones, each in turn, within the bounds together.
 
     Sequences once, asks each consumer with one query whether it is behind, and runs those that are. Safe to overlap with
     any number of other ticks: a consumer that another worker holds is left to it.
+
+    ``sender_for``: gives each consumer the sender of this tick, in place of the one it declares and the process keeps.
     """
     alias = using or router.db_for_write(EventEntry)
     _require_autocommit(alias)
+    if is_frozen():
+        return Forwarded()
     settings = get_settings()
     declared = declared_consumers()
     chosen = [declared_consumer(name) for name in consumers] if consumers is not None else list(declared.values())
@@ -133,7 +149,8 @@ def forward_all(
     OffsetStore(alias).register(chosen)
     unsequenced = sequence(alias).more
     log = log_state(alias)
-    turns = deque(forwarder for forwarder in _able_forwarders(chosen, alias) if forwarder.loop.is_behind(log))
+    able = _able_forwarders(chosen, alias, sender_for)
+    turns = deque(forwarder for forwarder in able if forwarder.loop.is_behind(log))
     delivered = 0
     while turns:
         seconds = deadline - time.monotonic()
@@ -149,11 +166,16 @@ def forward_all(
     return Forwarded(delivered=delivered, more=unsequenced)
 
 
-def _able_forwarders(consumers: Iterable[Consumer], using: str) -> Iterator[EventForwarder]:
+def _able_forwarders(
+    consumers: Iterable[Consumer], using: str, sender_for: Callable[[Consumer], EventSender] | None
+) -> Iterator[EventForwarder]:
     """The forwarders of the consumers whose sender can be made; for the others the reason goes on their row."""
     for consumer in consumers:
         try:
-            yield _forwarder(consumer, using)
+            if sender_for is None:
+                yield _forwarder(consumer, using)
+            else:
+                yield EventForwarder(consumer, sender=sender_for(consumer), using=using)
         except ImproperlyConfigured as error:
             # Its own trouble only: those after it are to run. It is looked at again after a wait.
             if readiness(consumer.name, using=using).ready:

@@ -11,6 +11,7 @@ from uuid import UUID
 from django.core.checks import CheckMessage
 from django.db import models, transaction
 from django.http import HttpRequest
+from django.test import TestCase, TransactionTestCase
 
 from django_eventstore import (
     Batch,
@@ -39,6 +40,21 @@ from django_eventstore.exceptions import ConcurrencyError, EpochChanged, EventSt
 from django_eventstore.forwarding import Forwarded
 from django_eventstore.recording import Changes, EventContextMiddleware, drain_after_commit
 from django_eventstore.signals import events_committed
+from django_eventstore.testing import (
+    Drained,
+    EntryList,
+    EventStoreTestMixin,
+    Failure,
+    Faults,
+    RecordingSender,
+    adrain,
+    assert_idempotent,
+    assert_not_recorded,
+    assert_recorded,
+    captured_events,
+    drain,
+    freeze_forwarding,
+)
 
 
 @event("orders.OrderCancelled", version=1)
@@ -225,3 +241,46 @@ def listening(sender: object, using: str, entries: Sequence[EventEntry], **kwarg
 
 
 events_committed.connect(listening)
+
+
+class CancelTests(EventStoreTestMixin, TestCase):
+    def test_a_cancelled_order_is_refunded(self) -> None:
+        order = Order()
+        entries: EntryList = self.assert_recorded("orders.OrderCancelled", stream=order, reason="late")
+        self.assert_not_recorded(OrderCancelled, stream="order-1", order_id=2)
+        drained: Drained = self.drain(faults=Faults(crash=True))
+        first: EventEntry = self.recorded_events.of(OrderCancelled)[0]
+        self.assert_idempotent(lambda: len(entries), consumers=[refund, "log"], repeat="crash")
+        self.assert_idempotent(repeat="twice")  # type: ignore[arg-type]
+        del drained, first
+
+    @classmethod
+    def setUpTestData(cls) -> None:
+        cls.drain()
+
+
+class CommitTests(EventStoreTestMixin, TransactionTestCase):
+    eventstore_using = "other"
+
+
+@freeze_forwarding()
+def testing_with_functions(order: Order) -> int:
+    with captured_events(using="other") as events, freeze_forwarding():
+        entries: EntryList = assert_recorded(cancelled, within=events, times=1)
+    assert_not_recorded("orders.*", metadata={"actor": "ann"}, fields={"times": 1}, using="other")
+    sender = RecordingSender([None, 3, ConnectionError()], refuse={"orders.*": ValueError()})
+    drained = drain(consumers=refund, senders={"log": sender}, raise_errors=False, until_quiet=False)
+    sent: RecordingSender = drained.sent["warehouse"]
+    failures: tuple[Failure, ...] = drained.failures
+    assert_idempotent()
+    drain(senders="none")  # type: ignore[arg-type]
+    Faults(crash=1, typo=True)  # type: ignore[call-arg, arg-type]
+    del entries, failures
+    return len(sent.entries)
+
+
+number_sent: int = testing_with_functions(Order())
+
+
+async def testing_async() -> Drained:
+    return await adrain(faults=Faults.all(seed=3))
