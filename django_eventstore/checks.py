@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.core.checks import CheckMessage, Error, Tags, register
 
 from .conf import setting_problems
-from .consumers.checks import check_consumers
+from .consumers.checks import check_consumers, check_stored_consumers
 from .forwarding.celery_checks import check_beat, check_broker
 from .forwarding.checks import check_senders
 from .inspection.event_checks import check_events, check_stored_types
@@ -40,5 +40,5 @@ def register_checks() -> None:
         check_handler_modes,
     ):
         register(check, TAG)
-    register(check_databases, TAG, Tags.database)
-    register(check_stored_types, TAG, Tags.database)
+    for database_check in (check_databases, check_stored_consumers, check_stored_types):
+        register(database_check, TAG, Tags.database)

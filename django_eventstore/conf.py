@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from difflib import get_close_matches
 from functools import lru_cache
 from typing import Literal, get_args
@@ -18,6 +18,11 @@ from django.dispatch import receiver
 __all__ = ["ConsumerSettings", "OutsideTransaction", "Settings", "get_settings", "setting_problems"]
 
 OutsideTransaction = Literal["allow", "warn", "error"]
+_CHOICES: Mapping[str, tuple[str, ...]] = {
+    "OUTSIDE_TRANSACTION": get_args(OutsideTransaction),
+    "ON_PARKED": ("block", "continue"),
+    "ON_UNDECODABLE": ("retry", "park", "pause"),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,10 +35,15 @@ class ConsumerSettings:
     """Keyword arguments of the sender class."""
     EVENTS: tuple[str, ...] = ("*",)
     """Type names, or prefixes such as ``orders.*``; ``*`` is every event."""
-    START: Literal["now", "beginning"] | int = "now"
-    """Where the consumer begins when it is first seen: at the head of the log, at its beginning, or after a position."""
+    START: Literal["now", "beginning"] | int | datetime = "now"
+    """Where the consumer begins when it is first seen: at the head of the log, at its beginning, after a position, or at an
+    aware datetime."""
     LIMIT: int = 100
     """Entries per batch."""
+    MAX_ATTEMPTS: int | None = None
+    """Failures of one event after which it is parked; by default the setting of the same name."""
+    ON_PARKED: Literal["block", "continue"] | None = None
+    """Whether a parked event blocks its stream; by default the setting of the same name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +77,17 @@ class Settings:
     """Upper bound of the first delay after a failed delivery; it doubles with each attempt."""
     RETRY_CAP: timedelta = timedelta(minutes=5)
     """Longest delay between two attempts."""
+    MAX_ATTEMPTS: int = 12
+    """Failures of one event after which it is parked and waits for an operator; deadlocks and lock time-outs do not count."""
+    ON_PARKED: Literal["block", "continue"] = "block"
+    """Whether a parked event goes on blocking its stream, or the stream goes on without it."""
+    ON_UNDECODABLE: Literal["retry", "park", "pause"] = "retry"
+    """An event of an unknown type, or whose payload does not fit its class: tried again like any failure, parked at once, or
+    a reason to pause the consumer. It is never passed over."""
+    MAX_FAILURES: int = 1_000
+    """Open failed deliveries of one consumer at which it is paused: then it is not the events that are bad."""
+    MAX_CRASHES: int = 3
+    """Workers that may die in the middle of an event before it is parked."""
     AFTER_COMMIT_THREADS: int = 4
     """Most threads of one process that run handlers with ``mode="after_commit"``."""
     AFTER_COMMIT_QUEUE: int = 1_000
@@ -79,8 +100,8 @@ class Settings:
 
 def _value_problem(name: str, value: object, default: object) -> str | None:
     """What is wrong with a scalar setting, or None."""
-    if name == "OUTSIDE_TRANSACTION":
-        choices = get_args(OutsideTransaction)
+    if name in _CHOICES:
+        choices = _CHOICES[name]
         return None if value in choices else f"must be one of {', '.join(map(repr, choices))}"
     if isinstance(default, bool):
         return None if isinstance(value, bool) else "must be True or False"
@@ -115,19 +136,35 @@ def _consumer(name: object, raw: object, problems: list[str]) -> ConsumerSetting
     before = len(problems)
     sender, options, events = raw.get("SENDER"), raw.get("OPTIONS", {}), raw.get("EVENTS", ("*",))
     start, limit = raw.get("START", "now"), raw.get("LIMIT", 100)
+    max_attempts, on_parked = raw.get("MAX_ATTEMPTS"), raw.get("ON_PARKED")
     if not isinstance(sender, str) or "." not in sender:
         problems.append(f"{where}['SENDER'] must be the dotted path of an EventSender class.")
     if not isinstance(options, Mapping):
         problems.append(f"{where}['OPTIONS'] must be a dict.")
     if not (isinstance(events, list | tuple) and events and all(isinstance(pattern, str) for pattern in events)):
         problems.append(f"{where}['EVENTS'] must be a list of type names or prefixes such as 'orders.*'.")
-    if start not in ("now", "beginning") and not _is_integer(start, least=0):
-        problems.append(f"{where}['START'] must be 'now', 'beginning' or a position.")
+    if isinstance(start, datetime):
+        if start.utcoffset() is None:
+            problems.append(f"{where}['START'] is a naive datetime: give it a time zone.")
+    elif start not in ("now", "beginning") and not _is_integer(start, least=0):
+        problems.append(f"{where}['START'] must be 'now', 'beginning', a position or an aware datetime.")
     if not _is_integer(limit, least=1, most=10_000):
         problems.append(f"{where}['LIMIT'] must be between 1 and 10000.")
+    if max_attempts is not None and not _is_integer(max_attempts, least=1):
+        problems.append(f"{where}['MAX_ATTEMPTS'] must be a positive integer.")
+    if on_parked is not None and on_parked not in _CHOICES["ON_PARKED"]:
+        problems.append(f"{where}['ON_PARKED'] must be 'block' or 'continue'.")
     if len(problems) > before:
         return None
-    return ConsumerSettings(SENDER=str(sender), OPTIONS=dict(options), EVENTS=tuple(events), START=start, LIMIT=limit)
+    return ConsumerSettings(
+        SENDER=str(sender),
+        OPTIONS=dict(options),
+        EVENTS=tuple(events),
+        START=start,
+        LIMIT=limit,
+        MAX_ATTEMPTS=max_attempts,
+        ON_PARKED=on_parked,
+    )
 
 
 def _parse(raw: object) -> tuple[Settings, list[str]]:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Protocol
+from datetime import datetime, timedelta
+from typing import Literal, Protocol
 from uuid import UUID
 
-__all__ = ["Batch", "DeliveredEntry", "Outcome"]
+__all__ = ["Batch", "DeliveredEntry", "DeliveryPolicy", "OnParked", "OnUndecodable", "Outcome"]
+
+OnParked = Literal["block", "continue"]
+OnUndecodable = Literal["retry", "park", "pause"]
 
 
 class DeliveredEntry(Protocol):
@@ -27,6 +31,7 @@ class DeliveredEntry(Protocol):
     causation_id: str | None
     subject: str | None
     position: int | None
+    is_replay: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +41,12 @@ class Batch:
     ``advance(position)`` saves the consumer's offset in the transaction that is open on the log's database, so that a
     sender whose effects live there commits effect and offset together. It raises LeaseLost when another worker holds the
     consumer. Senders to the outside leave it alone: the loop saves the offset after what was accepted.
+
+    ``is_saved(position)`` is asked, outside of the transaction, when an error came after ``advance()``: whether it has
+    committed all the same, since the answer of the server was lost, or what failed is a hook that ran after the commit.
+
+    ``begin()`` is called first in each such transaction: should this worker be stopped in the middle, its time-outs let the
+    database end the transaction when the lease is over.
     """
 
     consumer: str
@@ -44,6 +55,8 @@ class Batch:
     epoch: int
     using: str
     advance: Callable[[int], None]
+    is_saved: Callable[[int], bool]
+    begin: Callable[[], None]
     still_held: Callable[[], bool]
     """Whether the lease still has time; a sender of many chunks asks before each."""
 
@@ -53,7 +66,8 @@ class Outcome:
     """What became of a batch.
 
     Each of the first ``done`` entries was accepted, unless ``refused`` names its position with the reason; of the entries
-    after them nothing is claimed, and they are sent again.
+    after them nothing is claimed, and they are sent again. A refused entry stops its stream: those of the stream behind it,
+    also accepted ones, are delivered again after it, so that the last to arrive is the newest.
     """
 
     done: int
@@ -62,3 +76,33 @@ class Outcome:
     def __post_init__(self) -> None:
         if self.done < 0:
             raise ValueError(f"done must not be negative, got {self.done}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveryPolicy:
+    """What becomes of an event that its consumer could not deliver.
+
+    Delays grow exponentially with full jitter (Brooker, "Exponential Backoff and Jitter", AWS, 2015): each is drawn evenly
+    between nothing and ``base`` doubled with each attempt, at most ``cap``.
+    """
+
+    max_attempts: int = 12
+    """Failures after which an event is parked, and waits for somebody's decision."""
+    base: timedelta = timedelta(seconds=1)
+    cap: timedelta = timedelta(minutes=5)
+    on_parked: OnParked = "block"
+    """Whether a parked event goes on blocking its stream, or the stream goes on without it."""
+    on_undecodable: OnUndecodable = "retry"
+    """An event whose type is unknown or whose payload does not fit: a failure like any other, parked at once, or a reason to
+    pause the consumer."""
+    max_failures: int = 1_000
+    """Open failures at which the consumer is paused: then it is not the events that are bad."""
+    max_crashes: int = 3
+    """Workers that may die of an event before it is parked."""
+    draw: Callable[[float, float], float] = random.uniform
+
+    def delay(self, tries: int) -> timedelta:
+        """How long to wait after so many failed tries, 1 or more."""
+        doublings = min(tries - 1, 62)  # beyond that any base has passed any cap
+        longest = min(self.cap.total_seconds(), self.base.total_seconds() * 2**doublings)
+        return timedelta(seconds=self.draw(0, longest))

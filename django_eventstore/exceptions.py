@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from uuid import UUID
 
 __all__ = [
@@ -14,7 +15,10 @@ __all__ = [
     "EventStoreError",
     "LeaseLost",
     "MixedStreamError",
+    "PermanentError",
+    "RetryAfter",
     "SequencingRefused",
+    "Unavailable",
     "UnknownConsumer",
     "UnknownEventType",
 ]
@@ -178,3 +182,22 @@ class UnknownConsumer(EventStoreError, LookupError):
         self.known = known
         names = ", ".join(known) or "none"
         super().__init__(f"No consumer {consumer!r} is declared. Declared: {names}.")
+
+
+class PermanentError(EventStoreError):
+    """Raised by a handler or named by a sender: trying this event again is of no use. It is parked at once."""
+
+
+class RetryAfter(EventStoreError):
+    """Raised by a handler or named by a sender: try this event again after ``delay``; it counts as an attempt.
+
+    Attribute: ``delay``.
+    """
+
+    def __init__(self, delay: timedelta, message: str | None = None) -> None:
+        self.delay = delay
+        super().__init__(message or f"Try again in {delay.total_seconds():g} s.")
+
+
+class Unavailable(EventStoreError):
+    """Raised by a handler: what it needs is down as a whole, and no event is to blame. Its consumer waits and tries again."""

@@ -6,7 +6,20 @@ import logging
 
 from django.dispatch import Signal
 
-__all__ = ["batch_delivered", "delivery_failed", "event_recorded", "events_committed", "handler_failed", "send"]
+__all__ = [
+    "batch_delivered",
+    "consumer_paused",
+    "consumer_resumed",
+    "consumer_waiting",
+    "delivery_failed",
+    "event_recorded",
+    "events_committed",
+    "handler_failed",
+    "send",
+    "stream_blocked",
+    "stream_parked",
+    "stream_unblocked",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -20,7 +33,25 @@ batch_delivered = Signal()
 """A consumer's offset advanced. Arguments: ``consumer``, ``delivered`` (number of events), ``offset``."""
 
 delivery_failed = Signal()
-"""A delivery failed and the consumer waits. Arguments: ``consumer``, ``position`` (None: the whole batch), ``error``."""
+"""A delivery failed. Arguments: ``consumer``, ``position`` (None: the sender is unavailable), ``error``."""
+
+stream_blocked = Signal()
+"""An event failed and its stream waits for it. Arguments: ``consumer``, ``stream``, ``position``, ``attempts``, ``error``."""
+
+stream_parked = Signal()
+"""An event is not tried again before somebody decides. Arguments: ``consumer``, ``stream``, ``position``, ``error``."""
+
+stream_unblocked = Signal()
+"""A blocked stream has caught up. Arguments: ``consumer``, ``stream``, ``position`` (of the last event delivered)."""
+
+consumer_waiting = Signal()
+"""A consumer's sender is unavailable. Arguments: ``consumer``, ``error``, ``attempts``, ``retry_after`` (a timedelta)."""
+
+consumer_paused = Signal()
+"""A consumer was paused. Arguments: ``consumer``, ``reason``."""
+
+consumer_resumed = Signal()
+"""A consumer was resumed. Argument: ``consumer``."""
 
 handler_failed = Signal()
 """A handler with ``mode="after_commit"`` raised; it is not called again. Arguments: ``handler``, ``entry``, ``error``."""

@@ -17,7 +17,7 @@ from django_eventstore import Batch, EventEntry, EventForwarder, EventSender, Ou
 from django_eventstore.consumers import Consumer, OffsetStore
 from django_eventstore.forwarding import celery, forwarder
 from django_eventstore.handlers import handler_registry
-from django_eventstore.models import ConsumerState
+from django_eventstore.models import ConsumerState, FailedDelivery
 from django_eventstore.recording import forget_known_consumers
 from tests.shop.models import Refund
 
@@ -137,8 +137,19 @@ def state_of(consumer: str = "numbers") -> ConsumerState:
 
 
 def retry_now(consumer: str = "numbers") -> None:
-    """End the wait after a failure, as time does."""
+    """End the waits after a failure, as time does."""
     ConsumerState.objects.filter(pk=consumer).update(retry_at=None)
+    FailedDelivery.objects.filter(consumer=consumer).update(retry_at=None)
+
+
+def failures(consumer: str = "numbers") -> list[tuple[int, str, int]]:
+    """Position, state and attempts of what the consumer has put aside."""
+    rows = FailedDelivery.objects.filter(consumer=consumer).order_by("position")
+    return list(rows.values_list("position", "state", "attempts"))
+
+
+def failure_of(position: int, consumer: str = "numbers") -> FailedDelivery:
+    return FailedDelivery.objects.get(consumer=consumer, position=position)
 
 
 def writes(captured: CaptureQueriesContext) -> list[str]:

@@ -61,5 +61,5 @@ def test_the_quickstart_leads_to_a_refund(page: Path, tmp_path: Path) -> None:
         (project.directory / "orders" / "tests.py").write_text(_snippet("guides/testing.md", "class CancelTests"))
         assert "Ran 2 tests" in project.manage("test")
         assert "1 orders.OrderCancelled" in project.manage("shell", "-c", _snippet("guides/pulling.md", "while True:"))
-        project.manage("shell", "-c", _snippet("guides/operating.md", "acquire("))
+        assert "moved back from 1" in project.manage("shell", "-c", _snippet("guides/operating.md", "move("))
         assert re.search(r"^orders\.handlers\.refund +running +0 +1", project.manage("eventstore_status"), re.M)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
 
 from ..conf import get_settings
+from ..delivery import DeliveryPolicy, OnParked
 from ..exceptions import UnknownConsumer
-from ..handlers import Handler, handler_registry
+from ..handlers import Handler, Start, handler_registry
 
 __all__ = ["Consumer", "declared_consumer", "declared_consumers"]
 
@@ -24,9 +24,11 @@ class Consumer:
     sender: str
     """Dotted path of the EventSender class."""
     options: Mapping[str, object] = field(default_factory=dict)
-    start: Literal["now", "beginning"] | int = "now"
+    start: Start = "now"
     limit: int = 100
     """Entries per batch."""
+    policy: DeliveryPolicy = field(default_factory=DeliveryPolicy)
+    """What becomes of an event that could not be delivered."""
 
 
 def declared_consumers() -> dict[str, Consumer]:
@@ -43,6 +45,7 @@ def declared_consumers() -> dict[str, Consumer]:
             options=given.OPTIONS,
             start=given.START,
             limit=given.LIMIT,
+            policy=_policy(given.MAX_ATTEMPTS, given.ON_PARKED),
         )
         for name, given in settings.items()
     }
@@ -69,9 +72,10 @@ def declared_consumer(name: str) -> Consumer:
 def _of_handlers(name: str, handlers: list[Handler]) -> Consumer:
     first = handlers[0]
     for other in handlers[1:]:
-        if (other.transaction, other.start) != (first.transaction, first.start):
+        if _shared(other) != _shared(first):
             raise ValueError(
-                f"Handlers {first.name!r} and {other.name!r} share the consumer {name!r} and differ in transaction or start."
+                f"Handlers {first.name!r} and {other.name!r} share the consumer {name!r} and differ in transaction, start, "
+                "max_attempts or on_parked."
             )
     return Consumer(
         name=name,
@@ -80,4 +84,23 @@ def _of_handlers(name: str, handlers: list[Handler]) -> Consumer:
         options={"handlers": tuple(handlers), "transaction": first.transaction},
         start=first.start,
         limit=1_000 if first.transaction == "batch" else 100,
+        policy=_policy(first.max_attempts, first.on_parked),
+    )
+
+
+def _shared(handler: Handler) -> tuple[object, ...]:
+    """What handlers of one consumer must agree on."""
+    return handler.transaction, handler.start, handler.max_attempts, handler.on_parked
+
+
+def _policy(max_attempts: int | None, on_parked: OnParked | None) -> DeliveryPolicy:
+    settings = get_settings()
+    return DeliveryPolicy(
+        max_attempts=max_attempts or settings.MAX_ATTEMPTS,
+        base=settings.RETRY_BASE,
+        cap=settings.RETRY_CAP,
+        on_parked=on_parked or settings.ON_PARKED,
+        on_undecodable=settings.ON_UNDECODABLE,
+        max_failures=settings.MAX_FAILURES,
+        max_crashes=settings.MAX_CRASHES,
     )

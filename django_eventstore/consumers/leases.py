@@ -1,4 +1,4 @@
-"""Who delivers for a consumer: one worker at a time, for a limited time, with a fencing token.
+"""Who delivers for a partition: one worker at a time, for a limited time, with a fencing token.
 
 The expiry is compared with the database's clock only. The token grows with every tenure; what a worker writes carries its
 token and is refused once a newer one exists, so that a worker that was stopped and wakes up late changes nothing.
@@ -18,10 +18,10 @@ from django.db import connections, models, transaction
 from django.db.models import F
 
 from ..exceptions import LeaseLost
-from ..models import Lease
+from ..models import ConsumerState, Lease
 from ..models.fields import DatabaseNow
 
-__all__ = ["Tenure", "acquire"]
+__all__ = ["LONG_AGO", "Tenure", "acquire"]
 
 LONG_AGO = datetime(2000, 1, 1, tzinfo=timezone.utc)
 
@@ -31,9 +31,14 @@ class Tenure:
     """A lease that this worker holds. ``token`` fences what it writes."""
 
     consumer: str
+    partition: int = 0
     token: int
     using: str
     length: timedelta
+    follows_dead: bool = False
+    """Whether the worker before it never let go of the lease: it may have died, and of what it had in hand."""
+    is_abandoned: bool = False
+    """Whether its worker ends in the middle: released, it is free at once, and the next takes it as after a dead one."""
     clock: Callable[[], float] = time.monotonic
     renewed_at: float = field(init=False)
 
@@ -42,7 +47,11 @@ class Tenure:
 
     def still_held(self) -> bool:
         """Whether the lease is not over yet by this process's own clock; the database has the last word."""
-        return self.clock() - self.renewed_at < self.length.total_seconds()
+        return self.remaining() > 0
+
+    def remaining(self) -> float:
+        """Seconds until it is over by this process's own clock."""
+        return self.length.total_seconds() - (self.clock() - self.renewed_at)
 
     def renew_if_due(self) -> None:
         """Renew when half of the time has passed. Raises LeaseLost when another worker holds the consumer."""
@@ -60,34 +69,60 @@ class Tenure:
 
         transaction.on_commit(count_from_now, using=self.using)
 
+    def require(self) -> None:
+        """Keep the lease until the open transaction ends. Raises LeaseLost."""
+        if self._rows().select_for_update().values_list("token").first() is None:
+            raise LeaseLost(consumer=self.consumer, token=self.token)
+
     def release(self) -> None:
         """Let the next worker have the consumer at once."""
-        self._rows().update(expires_at=LONG_AGO, owner="")
+        self._rows().update(expires_at=LONG_AGO, **({} if self.is_abandoned else {"owner": ""}))
 
     def _rows(self) -> models.QuerySet[Lease]:
-        rows: models.QuerySet[Lease] = Lease.objects.using(self.using).filter(consumer=self.consumer, token=self.token)
+        rows: models.QuerySet[Lease] = Lease.objects.using(self.using).filter(
+            consumer=self.consumer, partition=self.partition, token=self.token
+        )
         return rows
 
 
 def acquire(
-    consumer: str, *, using: str, length: timedelta, clock: Callable[[], float] = time.monotonic
+    consumer: str,
+    *,
+    partition: int = 0,
+    using: str,
+    length: timedelta,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Tenure | None:
-    """The consumer's lease for this worker, or None while another one holds it. Waits for nobody."""
-    leases = Lease.objects.using(using)
+    """The lease of a consumer's partition for this worker, or None while another one holds it. Waits for nobody."""
+    leases = Lease.objects.using(using).filter(consumer=consumer, partition=partition)
     skip_locked = connections[using].features.has_select_for_update_skip_locked
     with transaction.atomic(using=using):
-        free = leases.filter(consumer=consumer, expires_at__lte=DatabaseNow())
+        free = leases.filter(expires_at__lte=DatabaseNow())
         # A row that is locked belongs to a worker in the middle of a transaction: not free, and not worth waiting for.
         row = free.select_for_update(skip_locked=skip_locked).first()
         if row is None:
-            if leases.filter(consumer=consumer).exists():
+            # The rows of further partitions are made when their number is decided: one that is missing was given up.
+            if partition or leases.exists():
                 return None
-            leases.bulk_create([Lease(consumer=consumer, expires_at=LONG_AGO)], ignore_conflicts=True)
+            _make_rows(consumer, using=using)
             row = free.select_for_update(skip_locked=skip_locked).first()
             if row is None:
                 return None
-        leases.filter(pk=consumer).update(owner=_owner(), token=F("token") + 1, expires_at=DatabaseNow() + length)
-    return Tenure(consumer=consumer, token=row.token + 1, using=using, length=length, clock=clock)
+        leases.update(owner=_owner(), token=F("token") + 1, expires_at=DatabaseNow() + length)
+    return Tenure(
+        consumer=consumer,
+        partition=partition,
+        token=row.token + 1,
+        using=using,
+        length=length,
+        follows_dead=row.owner != "",
+        clock=clock,
+    )
+
+
+def _make_rows(consumer: str, *, using: str) -> None:
+    ConsumerState.objects.using(using).bulk_create([ConsumerState(consumer=consumer)], ignore_conflicts=True)
+    Lease.objects.using(using).bulk_create([Lease(consumer=consumer, expires_at=LONG_AGO)], ignore_conflicts=True)
 
 
 def _owner() -> str:

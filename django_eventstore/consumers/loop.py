@@ -8,27 +8,32 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from uuid import UUID
 
-from django.db import connections
+from django.db import connections, transaction
+from django.db.models import QuerySet
 
-from ..delivery import Batch, Outcome
 from ..exceptions import EpochChanged, LeaseLost
-from ..signals import batch_delivered, send
+from ..models import EventEntry, SlotOffset
 from ..store import EventStore, LogState, Page, log_state
 from ..store.sequencing import in_test_case
 from .definition import Consumer
+from .delivering import Deliver, Delivery
+from .failures import FailureBook, position_of
 from .leases import Tenure, acquire
 from .offsets import OffsetStore, Progress
-from .states import clear_failure, readiness, record_failure
+from .partitions import Partition
+from .retrying import Retrial
+from .states import Readiness, clear_wait, note_filter, readiness, wait
+from .timeouts import limit_session
 
 __all__ = ["ConsumerLoop", "Run"]
-
-Deliver = Callable[[Batch], Outcome]
 
 # Passing over events that the consumer does not want is saved only now and then: an idle consumer writes nothing, and
 # what it reads again is found by an index.
 UNSAVED_SKIP = 1_000
 PRUNE_AFTER = 100
 PRUNE_EVERY_TENURE = 16
+# How often a long run looks after its blocked streams.
+RETRY_EVERY = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,22 +45,43 @@ class Run:
 
 
 @dataclass(slots=True, kw_only=True)
+class _Tenancy:
+    """What a run knows while it holds the lease. ``offset`` is how far it came, saved or not."""
+
+    tenure: Tenure
+    delivery: Delivery
+    book: FailureBook
+    state: Readiness
+    ahead: dict[int, int]
+    """Slots that are ahead of the partition, and how far."""
+    deadline: float
+    most_events: int
+    offset: int
+    retried_at: float
+    advances: int = 0
+    has_passed_by: bool = False
+    """Whether events lie behind ``offset`` that are to be delivered later, or were delivered before."""
+
+
+@dataclass(slots=True, kw_only=True)
 class ConsumerLoop:
-    """Delivers for one consumer. ``deliver`` is any callable from Batch to Outcome."""
+    """Delivers for one consumer, or one partition of it. ``deliver`` is any callable from Batch to Outcome."""
 
     consumer: Consumer
     deliver: Deliver
     using: str
     lease: timedelta
+    partition: Partition | None = None
     clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+    _share: Partition = field(init=False)
     _store: EventStore = field(init=False)
     _offsets: OffsetStore = field(init=False)
-    _saved: int = field(init=False, default=0)
-    _advances: int = field(init=False, default=0)
     _passed_over: tuple[object, int] | None = field(init=False, default=None)
     """The last saved progress in which log, and how far this process knows that nothing after it is wanted."""
 
     def __post_init__(self) -> None:
+        self._share = self.partition or Partition(consumer=self.consumer.name)
         self._store = EventStore(self.using)
         self._offsets = OffsetStore(self.using)
 
@@ -64,126 +90,220 @@ class ConsumerLoop:
 
         An offset above the head counts as well, so that a consumer of another history is seen to have stopped.
         """
-        return self._start_of(self._progress(), log.log, log.epoch) != log.head
+        progress = self._progress()
+        return progress is not None and self._start_of(progress, log.log, log.epoch) != log.head
 
     def run(self, *, most_events: int, longest: timedelta) -> Run:
         """Deliver what is there, within these bounds. Does nothing while another worker holds the consumer.
 
         Looks before it takes the lease: a consumer with nothing to do writes nothing.
         """
-        state = readiness(self.consumer.name, using=self.using)
-        if not state.ready:
+        state = self._readiness()
+        if not state.ready or state.partitions != self._share.count:
             return Run()
         progress = self._progress()
+        if progress is None:
+            return Run()
         log = log_state(self.using)
         start = self._start_of(progress, log.log, log.epoch)
         page = self._read(start, progress.epoch)
         if page is None:
             return Run()
-        if not page.entries and page.next_offset - progress.offset < UNSAVED_SKIP:
+        if not page.entries and not state.has_due and page.next_offset - progress.offset < UNSAVED_SKIP:
             self._remember(progress, page.next_offset, page)
-            if state.failed:  # what had failed is not wanted any more, or was skipped
-                clear_failure(self.consumer.name, using=self.using)
+            if state.failed:  # what had failed is not wanted any more
+                clear_wait(self.consumer.name, using=self.using)
             return Run(more=not page.complete and page.next_offset > start)
-        tenure = acquire(self.consumer.name, using=self.using, length=self.lease, clock=self.clock)
+        tenure = acquire(
+            self.consumer.name,
+            partition=self._share.number,
+            using=self.using,
+            length=self.lease,
+            clock=self.clock,
+        )
         if tenure is None:
             return Run()
-        deadline = self.clock() + longest.total_seconds()
         try:
-            now_at = self._progress()
-            if now_at != progress:  # somebody delivered between the look and the lease
-                page = self._read(now_at.offset, now_at.epoch)
-            return self._run_leased(tenure, now_at, page, most_events, deadline, failed=state.failed)
+            with limit_session(using=self.using, length=self.lease):
+                return self._run_leased(tenure, progress, page, most_events, self.clock() + longest.total_seconds())
         except LeaseLost:
             return Run()  # another worker goes on from the last saved offset
+        except Exception:
+            raise
+        except BaseException:
+            tenure.is_abandoned = True  # what ends the process may be the event in hand
+            raise
         finally:
             tenure.release()
 
-    def _run_leased(
-        self, tenure: Tenure, progress: Progress, page: Page | None, most_events: int, deadline: float, *, failed: bool
-    ) -> Run:
-        self._saved, self._advances = progress.offset, 0
-        delivered, offset, more = 0, progress.offset, False
-        while page is not None:
-            before = offset
-            if page.entries:
-                offset, count, refused = self._deliver(tenure, page, before)
-                delivered += count
-                if refused:
-                    break
-                if failed:
-                    clear_failure(self.consumer.name, using=self.using)
-                    failed = False
-            else:
-                offset = page.next_offset
-            at_the_end = page.complete and offset >= page.next_offset
-            if at_the_end or offset == before:  # or nothing could be done: not even this page, or none could be had
+    def _run_leased(self, tenure: Tenure, seen: Progress, page: Page | None, most_events: int, deadline: float) -> Run:
+        state, progress = self._readiness(), self._progress()  # as they are now that nobody else changes them
+        if state.partitions != self._share.count or progress is None:
+            return Run()
+        if progress != seen:  # somebody delivered between the look and the lease
+            page = self._read(progress.offset, progress.epoch)
+        if page is None:
+            return Run()
+        note_filter(self.consumer.name, self.consumer.events, known=state.events, using=self.using)
+        book = FailureBook(
+            consumer=self.consumer.name, policy=self.consumer.policy, slots=self._share.slots, using=self.using
+        )
+        if state.has_failures:
+            book.load()
+        work = _Tenancy(
+            tenure=tenure,
+            delivery=Delivery(
+                consumer=self.consumer.name,
+                deliver=self.deliver,
+                policy=self.consumer.policy,
+                tenure=tenure,
+                book=book,
+                using=self.using,
+                log=page.log,
+                epoch=page.epoch,
+                was_unavailable=state.failed,
+                careful=self.consumer.limit if tenure.follows_dead or book.has_suspects else 0,
+                sleep=self.sleep,
+            ),
+            book=book,
+            state=state,
+            ahead=dict(self._slots_ahead().values_list("slot", "offset")) if state.is_apart else {},
+            deadline=deadline,
+            most_events=most_events,
+            offset=progress.offset,
+            retried_at=self.clock(),
+        )
+        if state.has_due:
+            careful = work.delivery.careful
+            if not self._retry(work):
+                return Run(delivered=work.delivery.accepted)
+            work.delivery.careful = careful  # what the last worker died of may as well be in the page
+        return self._run_pages(work, page)
+
+    def _run_pages(self, work: _Tenancy, page: Page) -> Run:
+        more, last = False, page
+        while True:
+            before = work.offset
+            can_go_on = self._deliver_page(work, page)
+            at_the_end = page.complete and work.offset >= page.next_offset
+            if not can_go_on or at_the_end or work.offset == before:  # or nothing could be done, or none could be had
                 break
-            if delivered >= most_events or self.clock() > deadline:
+            if work.delivery.accepted >= work.most_events or self.clock() > work.deadline:
                 more = True
                 break
-            tenure.renew_if_due()
-            if not readiness(self.consumer.name, using=self.using).ready:
+            work.tenure.renew_if_due()
+            state = self._readiness()
+            if not state.ready:
                 break
-            page = self._read(offset, page.epoch)
-        if page is not None:
-            self._finish(tenure, offset, page)
-        return Run(delivered=delivered, more=more)
+            if state.has_due and self.clock() - work.retried_at > RETRY_EVERY.total_seconds():
+                if not self._retry(work):
+                    break
+            following = self._read(work.offset, page.epoch)
+            if following is None:
+                break
+            last = page = following
+        self._finish(work, last)
+        return Run(delivered=work.delivery.accepted, more=more)
 
-    def _deliver(self, tenure: Tenure, page: Page, offset: int) -> tuple[int, int, bool]:
-        """(offset afterwards, number of accepted entries, whether the consumer has to wait)."""
+    def _deliver_page(self, work: _Tenancy, page: Page) -> bool:
+        """Deliver what the page has for this consumer, and pass over what waits behind a failed event.
 
-        def advance(position: int) -> None:
-            self._advance(tenure, position, page.epoch)
+        Returns whether the consumer can go on.
+        """
 
-        batch = Batch(
-            consumer=self.consumer.name,
-            entries=page.entries,
-            log=page.log,
-            epoch=page.epoch,
+        def save(position: int) -> None:
+            self._advance(work, position)
+
+        pending = [entry for entry in page.entries if self._is_next(work, entry)]
+        while pending:
+            whole = len(pending)
+            sent = work.delivery.send(pending, save=save, upto=page.next_offset)
+            if sent.done:
+                work.offset = position_of(pending[sent.done - 1])
+            if sent.stopped or (not sent.done and not sent.again):
+                return False
+            if sent.done == whole:
+                break
+            pending = [entry for entry in pending[sent.done :] if self._is_next(work, entry)]
+        work.offset = page.next_offset
+        return True
+
+    def _is_next(self, work: _Tenancy, entry: EventEntry) -> bool:
+        """Whether the entry is to be delivered now: its stream does not wait, and its slot has not had it before."""
+        position = position_of(entry)
+        entry.is_replay = position <= work.state.replay_until
+        if work.book.blocks(entry.stream) or (entry.slot is not None and position <= work.ahead.get(entry.slot, 0)):
+            work.has_passed_by = True
+            return False
+        return True
+
+    def _retry(self, work: _Tenancy) -> bool:
+        """Look after what is due. Returns whether the consumer can go on."""
+        if work.offset > self._saved(work).offset:
+            self._advance(work, work.offset)  # the queues of blocked streams end at the offset
+        work.retried_at = self.clock()
+        retrial = Retrial(
+            consumer=self.consumer,
+            delivery=work.delivery,
+            book=work.book,
             using=self.using,
-            advance=advance,
-            still_held=tenure.still_held,
+            saved=work.offset,
+            ahead=work.ahead,
+            replay_until=work.state.replay_until,
+            must_stop=lambda: self.clock() > work.deadline,
         )
         try:
-            accepted, refused = _accepted(self.deliver(batch), page)
-        except LeaseLost:
-            raise
-        except Exception as error:  # noqa: BLE001 - whatever a sender raises means that it is unavailable
-            self._fail(tenure, None, error)
-            return max(offset, self._saved), 0, True
-        if accepted == len(page.entries):
-            offset = page.next_offset
-        elif accepted:
-            offset = _position(page, accepted - 1)
-        if accepted and self._saved < _position(page, accepted - 1):
-            self._advance(tenure, offset, page.epoch)
-        if accepted:
-            send(batch_delivered, sender=ConsumerLoop, consumer=self.consumer.name, delivered=accepted, offset=offset)
-        if refused is not None:
-            self._fail(tenure, _position(page, accepted), refused)
-        return offset, accepted, refused is not None
+            return retrial.run()
+        except EpochChanged as error:
+            wait(self.consumer.name, error=error, policy=self.consumer.policy, using=self.using)
+            return False
 
-    def _advance(self, tenure: Tenure, offset: int, epoch: int) -> None:
-        tenure.renew_if_due()
-        self._offsets.advance(self.consumer.name, offset, epoch=epoch, token=tenure.token)
-        self._saved = offset
-        self._advances += 1
+    def _advance(self, work: _Tenancy, offset: int) -> None:
+        self._offsets.advance(
+            self.consumer.name,
+            offset,
+            epoch=work.delivery.epoch,
+            token=work.tenure.token,
+            partition=self._share.number,
+        )
+        work.advances += 1
 
-    def _fail(self, tenure: Tenure, position: int | None, error: BaseException) -> None:
-        tenure.renew()  # who has lost the lease meanwhile says nothing about the consumer any more
-        record_failure(self.consumer.name, position=position, error=error, using=self.using)
+    def _finish(self, work: _Tenancy, page: Page) -> None:
+        progress = self._saved(work)
+        # What was passed by for a blocked stream must not be passed by once more when the stream is free: so the offset is
+        # saved, and with it the end of the stream's queue.
+        if work.offset > progress.offset and (work.has_passed_by or work.offset - progress.offset >= UNSAVED_SKIP):
+            self._advance(work, work.offset)
+            progress = Progress(offset=work.offset, epoch=page.epoch)
+        # Of what was saved before a sender gave up in the middle the loop knows by the database only.
+        self._remember(progress, max(work.offset, progress.offset), page)
+        work.book.clear_tries(progress.offset)
+        if work.advances >= PRUNE_AFTER or work.tenure.token % PRUNE_EVERY_TENURE == 0:
+            self._offsets.prune(self.consumer.name, token=work.tenure.token, partition=self._share.number)
+        if work.ahead and min(work.ahead.values()) <= progress.offset:
+            with transaction.atomic(using=self.using):
+                work.tenure.require()  # after it, the slots may be those of another grouping
+                self._slots_ahead().filter(offset__lte=progress.offset).delete()
 
-    def _finish(self, tenure: Tenure, offset: int, page: Page) -> None:
-        if offset - self._saved >= UNSAVED_SKIP:
-            self._advance(tenure, offset, page.epoch)
-        self._remember(Progress(offset=self._saved, epoch=page.epoch), offset, page)
-        if self._advances >= PRUNE_AFTER or tenure.token % PRUNE_EVERY_TENURE == 0:
-            self._offsets.prune(self.consumer.name, token=tenure.token)
+    def _slots_ahead(self) -> QuerySet[SlotOffset]:
+        rows: QuerySet[SlotOffset] = SlotOffset.objects.using(self.using).filter(consumer=self.consumer.name)
+        slots = self._share.slots
+        return rows if slots is None else rows.filter(slot__gte=slots.start, slot__lt=slots.stop)
 
-    def _progress(self) -> Progress:
-        progress = self._offsets.load(self.consumer.name)
-        while progress is None:
+    def _saved(self, work: _Tenancy) -> Progress:
+        """What the database knows of this tenure. Raises LeaseLost when the partition was given up."""
+        progress = self._progress()
+        if progress is None:
+            raise LeaseLost(consumer=self.consumer.name, token=work.tenure.token)
+        return progress
+
+    def _readiness(self) -> Readiness:
+        return readiness(self.consumer.name, slots=self._share.slots, using=self.using)
+
+    def _progress(self) -> Progress | None:
+        """Where it stands; None for a partition that was given up meanwhile."""
+        progress = self._offsets.load(self.consumer.name, partition=self._share.number)
+        if progress is None and self._share.count == 1:
             self._offsets.register([self.consumer])
             progress = self._offsets.load(self.consumer.name)
         return progress
@@ -199,24 +319,9 @@ class ConsumerLoop:
 
     def _read(self, offset: int, epoch: int) -> Page | None:
         try:
-            return self._store.get(offset, self.consumer.limit, types=self.consumer.events, epoch=epoch)
+            return self._store.get(
+                offset, self.consumer.limit, types=self.consumer.events, slots=self._share.slots, epoch=epoch
+            )
         except EpochChanged as error:
-            record_failure(self.consumer.name, position=None, error=error, using=self.using)
+            wait(self.consumer.name, error=error, policy=self.consumer.policy, using=self.using)
             return None
-
-
-def _accepted(outcome: Outcome, page: Page) -> tuple[int, BaseException | None]:
-    """How many entries from the first on were accepted, and why the next one was not, if it was refused."""
-    if outcome.done > len(page.entries):
-        raise ValueError(f"The sender claims {outcome.done} of {len(page.entries)} entries.")
-    for number in range(outcome.done):
-        refused = outcome.refused.get(_position(page, number))
-        if refused is not None:
-            return number, refused
-    return outcome.done, None
-
-
-def _position(page: Page, number: int) -> int:
-    position = page.entries[number].position
-    assert position is not None  # noqa: S101 - entries of a page come from the log
-    return position

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 
-from django.db import connections, router, transaction
+from django.db import connections, router
 from django.db.models import Max, Min
 
 from ..exceptions import LeaseLost
 from ..models import ConsumerOffset, EventEntry
-from ..store import log_state
+from ..store import LogState, log_state, position_before
 from .definition import Consumer
 
 __all__ = ["OffsetStore", "Progress"]
@@ -18,8 +19,9 @@ __all__ = ["OffsetStore", "Progress"]
 # One statement: the row is written only while this worker's token is the newest, and shares the lease's row until the
 # transaction ends, so that nobody takes over in between.
 ADVANCE = (
-    "INSERT INTO eventstore_consumer_offset (consumer, {offset}, epoch, token) "
-    "SELECT %s, %s, %s, l.token FROM eventstore_lease l WHERE l.consumer = %s AND l.token = %s{lock}"
+    "INSERT INTO eventstore_consumer_offset (consumer, {partition}, {offset}, epoch, token) "
+    "SELECT l.consumer, l.{partition}, %s, %s, l.token FROM eventstore_lease l "
+    "WHERE l.consumer = %s AND l.{partition} = %s AND l.token = %s{lock}"
 )
 LOCKS = {"postgresql": " FOR SHARE", "mysql": " LOCK IN SHARE MODE", "sqlite": ""}
 
@@ -38,9 +40,9 @@ class OffsetStore:
     def __init__(self, using: str | None = None) -> None:
         self.using = using or router.db_for_write(EventEntry)
 
-    def load(self, consumer: str) -> Progress | None:
-        """Where the consumer stands; None when it has never been seen."""
-        rows = ConsumerOffset.objects.using(self.using).filter(consumer=consumer)
+    def load(self, consumer: str, *, partition: int = 0) -> Progress | None:
+        """Where the consumer stands, or one of its partitions; None when it has never been seen."""
+        rows = ConsumerOffset.objects.using(self.using).filter(consumer=consumer, partition=partition)
         newest = rows.order_by("-token", "-id").values_list("offset", "epoch", "token").first()
         if newest is None:
             return None
@@ -61,11 +63,10 @@ class OffsetStore:
         rows = ConsumerOffset.objects.using(self.using)
         for name in rows.filter(consumer__in=wanted).values_list("consumer", flat=True).distinct():
             del wanted[name]
-        starts = {"now": state.head, "beginning": 0}
         rows.bulk_create(
             ConsumerOffset(
                 consumer=consumer.name,
-                offset=consumer.start if isinstance(consumer.start, int) else starts[consumer.start],
+                offset=self._start(consumer, state),
                 epoch=state.epoch,
                 token=0,
             )
@@ -73,26 +74,29 @@ class OffsetStore:
         )
         return bool(wanted)
 
-    def advance(self, consumer: str, offset: int, *, epoch: int, token: int) -> None:
+    def _start(self, consumer: Consumer, state: LogState) -> int:
+        if isinstance(consumer.start, datetime):
+            return position_before(consumer.start, head=state.head, using=self.using)
+        return (
+            {"now": state.head, "beginning": 0}[consumer.start] if isinstance(consumer.start, str) else consumer.start
+        )
+
+    def advance(self, consumer: str, offset: int, *, epoch: int, token: int, partition: int = 0) -> None:
         """Save the offset, in the open transaction if there is one.
 
         Raises LeaseLost when ``token`` is not the newest any more; the transaction must then be rolled back.
         """
         connection = connections[self.using]
-        sql = ADVANCE.format(offset=connection.ops.quote_name("offset"), lock=LOCKS[connection.vendor])
+        quote = connection.ops.quote_name
+        sql = ADVANCE.format(offset=quote("offset"), partition=quote("partition"), lock=LOCKS[connection.vendor])
         with connection.cursor() as cursor:
-            cursor.execute(sql, [consumer, offset, epoch, consumer, token])
+            cursor.execute(sql, [offset, epoch, consumer, partition, token])
             if cursor.rowcount != 1:
                 raise LeaseLost(consumer=consumer, token=token)
 
-    def reset(self, consumer: str, offset: int, *, token: int) -> None:
-        """Move the offset by hand, forwards or back. Only the holder of the lease may. Raises LeaseLost."""
-        with transaction.atomic(using=self.using):
-            self.advance(consumer, offset, epoch=log_state(self.using).epoch, token=token)
-
-    def prune(self, consumer: str, *, token: int) -> int:
+    def prune(self, consumer: str, *, token: int, partition: int = 0) -> int:
         """Remove the rows that a newer one has replaced; only the holder of the lease does this. Returns their number."""
-        rows = ConsumerOffset.objects.using(self.using).filter(consumer=consumer, token__lte=token)
+        rows = ConsumerOffset.objects.using(self.using).filter(consumer=consumer, partition=partition, token__lte=token)
         newest = rows.filter(token=token).aggregate(newest=Max("id"))["newest"]
         if newest is None:
             return 0

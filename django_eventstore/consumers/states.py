@@ -1,20 +1,38 @@
-"""What keeps a consumer from running: a pause, or a failure it waits for. Written in one place."""
+"""What keeps a consumer from running, in one place: a pause, or its sender being unavailable.
+
+    running ── pause() ──▶ paused ── resume() ──▶ running
+    running ── wait() ───▶ waiting ── the time is over, or resume() ──▶ running ── clear_wait() after a success
+
+A single event never keeps its consumer: see ``failures``.
+"""
 
 from __future__ import annotations
 
+import json
 import logging
 import traceback
 from dataclasses import dataclass
+from datetime import timedelta
 
-from django.db.models import Case, Q, Value, When
+from django.db.models import Case, Exists, F, Q, Value, When
+from django.db.models.functions import Coalesce
 
-from ..conf import get_settings
-from ..models import ConsumerState
+from ..delivery import DeliveryPolicy
+from ..models import ConsumerState, DeliveryState, FailedDelivery, SlotOffset
 from ..models.fields import DatabaseNow
-from ..signals import delivery_failed, send
-from .retry import RetryPolicy
+from ..signals import consumer_paused, consumer_resumed, consumer_waiting, delivery_failed, send
 
-__all__ = ["Readiness", "clear_failure", "pause", "readiness", "record_failure", "resume"]
+__all__ = [
+    "Readiness",
+    "clear_wait",
+    "due_failures",
+    "error_text",
+    "note_filter",
+    "pause",
+    "readiness",
+    "resume",
+    "wait",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -23,50 +41,106 @@ LONGEST_ERROR = 10_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Readiness:
-    """Whether a consumer may run now, and whether a failure is on record."""
+    """What one look at a consumer's row tells."""
 
-    ready: bool
-    failed: bool
+    ready: bool = True
+    """Neither paused nor waiting."""
+    failed: bool = False
+    """Its sender was unavailable when it was last asked."""
+    partitions: int = 1
+    replay_until: int = 0
+    events: str = ""
+    has_failures: bool = False
+    """Some of its events are blocked or parked."""
+    has_due: bool = False
+    """Some of them are to be tried now, or somebody decided about them."""
+    is_apart: bool = False
+    """Some of its slots are ahead of their partition."""
 
 
-def readiness(consumer: str, *, using: str) -> Readiness:
-    """Paused and waiting consumers are not ready; the database's clock decides when the wait is over."""
+def due_failures(consumer: str, *, slots: range | None = None) -> Q:
+    """The failed deliveries that are to be looked at now, by the database's clock; of all slots or those of a partition."""
+    now = Q(retry_at__isnull=True) | Q(retry_at__lte=DatabaseNow())
+    decided = Q(state=DeliveryState.BLOCKED) | ~Q(request="")
+    ours = Q() if slots is None else Q(slot__gte=slots.start, slot__lt=slots.stop)
+    return Q(consumer=consumer) & ours & now & decided
+
+
+def readiness(consumer: str, *, slots: range | None = None, using: str) -> Readiness:
+    """One query; the database's clock decides when a wait is over. ``slots``: the partition whose failures are asked for."""
     waits = Case(
         When(Q(paused_at__isnull=False) | Q(retry_at__gt=DatabaseNow()), then=Value(True)), default=Value(False)
     )
-    rows = ConsumerState.objects.using(using).filter(consumer=consumer)
-    state = rows.values_list(waits, "attempts").first()
-    if state is None:
-        return Readiness(ready=True, failed=False)
-    return Readiness(ready=not state[0], failed=state[1] > 0)
+    failures = FailedDelivery.objects.filter(consumer=consumer)
+    found = (
+        ConsumerState.objects.using(using)
+        .filter(consumer=consumer)
+        .values_list(
+            waits,
+            "attempts",
+            "partitions",
+            "replay_until",
+            "events",
+            Exists(failures),
+            Exists(failures.filter(due_failures(consumer, slots=slots))),
+            Exists(SlotOffset.objects.filter(consumer=consumer)),
+        )
+        .first()
+    )
+    if found is None:  # no worker has ever held it
+        return Readiness()
+    waiting, attempts, partitions, replay_until, events, has_failures, has_due, is_apart = found
+    return Readiness(
+        ready=not waiting,
+        failed=attempts > 0,
+        partitions=partitions,
+        replay_until=replay_until,
+        events=events,
+        has_failures=has_failures,
+        has_due=has_due,
+        is_apart=is_apart,
+    )
 
 
-def record_failure(consumer: str, *, position: int | None, error: BaseException, using: str) -> None:
-    """Put the error on the consumer's row and let it wait; the delay grows while the same event keeps failing."""
-    settings = get_settings()
-    state, _ = ConsumerState.objects.using(using).get_or_create(consumer=consumer)
-    attempts = state.attempts + 1 if state.failed_position == position and state.attempts else 1
-    delay = RetryPolicy(base=settings.RETRY_BASE, cap=settings.RETRY_CAP).delay(attempts)
+def error_text(error: BaseException) -> str:
+    """The traceback as it is stored, its end if it is long."""
     # A file's name may hold what no database stores.
     text = "".join(traceback.format_exception(error)).encode(errors="backslashreplace").decode()
-    ConsumerState.objects.using(using).filter(pk=consumer).update(
-        failed_at=DatabaseNow(),
-        failed_position=position,
+    return text[-LONGEST_ERROR:].replace("\0", "\\0")
+
+
+def wait(consumer: str, *, error: BaseException, policy: DeliveryPolicy, using: str) -> timedelta:
+    """Its sender is unavailable: put the error on the consumer's row and let it wait, longer each time.
+
+    No event is blamed and none loses an attempt. Returns how long. Partitions that find it out at the same time count once.
+    """
+    rows = ConsumerState.objects.using(using).filter(pk=consumer)
+    state, _ = ConsumerState.objects.using(using).get_or_create(consumer=consumer)
+    attempts = state.attempts + 1
+    delay = policy.delay(attempts)
+    # Who finds it waiting already came late: the wait that another has just begun counts for both.
+    rows.filter(Q(retry_at__isnull=True) | Q(retry_at__lte=DatabaseNow())).update(
+        waiting_since=Coalesce(F("waiting_since"), DatabaseNow()),
         attempts=attempts,
-        error=text[-LONGEST_ERROR:].replace("\0", "\\0"),
+        error=error_text(error),
         retry_at=DatabaseNow() + delay,
     )
-    where = f"event at position {position}" if position is not None else "sender unavailable"
     logger.error(
-        "Consumer %s: %s, attempt %d, next in %.1f s", consumer, where, attempts, delay.total_seconds(), exc_info=error
+        "Consumer %s: sender unavailable, attempt %d, next in %.1f s",
+        consumer,
+        attempts,
+        delay.total_seconds(),
+        exc_info=error,
     )
-    send(delivery_failed, sender=ConsumerState, consumer=consumer, position=position, error=error)
+    send(delivery_failed, sender=ConsumerState, consumer=consumer, position=None, error=error)
+    send(consumer_waiting, sender=ConsumerState, consumer=consumer, error=error, attempts=attempts, retry_after=delay)
+    return delay
 
 
-def clear_failure(consumer: str, *, using: str) -> None:
-    """Forget the failure: what failed was delivered, or was skipped."""
-    ConsumerState.objects.using(using).filter(pk=consumer).update(
-        failed_at=None, failed_position=None, attempts=0, error="", retry_at=None
+def clear_wait(consumer: str, *, using: str) -> None:
+    """Its sender has accepted something again."""
+    ConsumerState.objects.using(using).filter(pk=consumer, attempts__gt=0).update(
+        waiting_since=None, attempts=0, error="", retry_at=None
     )
 
 
@@ -75,8 +149,17 @@ def pause(consumer: str, *, reason: str, using: str) -> None:
     ConsumerState.objects.using(using).update_or_create(
         consumer=consumer, defaults={"paused_at": DatabaseNow(), "paused_reason": reason[:500]}
     )
+    send(consumer_paused, sender=ConsumerState, consumer=consumer, reason=reason)
 
 
 def resume(consumer: str, *, using: str) -> None:
-    """Deliver again, at once, also when the consumer was waiting for a retry."""
+    """Deliver again, at once, also when the consumer was waiting for its sender."""
     ConsumerState.objects.using(using).filter(pk=consumer).update(paused_at=None, paused_reason="", retry_at=None)
+    send(consumer_resumed, sender=ConsumerState, consumer=consumer)
+
+
+def note_filter(consumer: str, events: tuple[str, ...], *, known: str, using: str) -> None:
+    """Remember the filter that the consumer runs with, for the check that notices a change."""
+    text = json.dumps(events)
+    if text != known:
+        ConsumerState.objects.using(using).filter(pk=consumer).update(events=text)

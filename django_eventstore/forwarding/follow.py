@@ -13,14 +13,14 @@ from typing import Any
 
 from django.db import InterfaceError, OperationalError, close_old_connections
 
-from ..consumers import RetryPolicy
+from ..delivery import DeliveryPolicy
 from .forwarder import Forwarded
 
 __all__ = ["StopOnSignal", "follow"]
 
 logger = logging.getLogger(__name__)
 
-RECONNECT = RetryPolicy(base=timedelta(seconds=1), cap=timedelta(seconds=30))
+RECONNECT = DeliveryPolicy(base=timedelta(seconds=1), cap=timedelta(seconds=30))
 
 
 def follow(
@@ -29,7 +29,7 @@ def follow(
     interval: timedelta,
     stop: Callable[[], bool],
     sleep: Callable[[float], None],
-    retry: RetryPolicy = RECONNECT,
+    retry: DeliveryPolicy = RECONNECT,
     reconnect: Callable[[], None] = close_old_connections,
 ) -> int:
     """Call ``forward`` again and again until ``stop()``; returns the number of events delivered.

@@ -18,15 +18,16 @@ from ..consumers import (
     Consumer,
     ConsumerLoop,
     OffsetStore,
+    Partition,
     declared_consumer,
     declared_consumers,
     readiness,
-    record_failure,
+    wait,
 )
 from ..exceptions import EventStoreError
 from ..models import EventEntry
 from ..senders import EventSender
-from ..store import log_state
+from ..store import LogState, log_state
 from ..store.sequencing import in_test_case, sequence
 from .freezing import is_frozen
 
@@ -60,25 +61,40 @@ class EventForwarder:
         self.consumer = declared_consumer(consumer) if isinstance(consumer, str) else consumer
         self.sender = sender or make_sender(self.consumer)
         self.using = using or router.db_for_write(EventEntry)
-        self.loop = ConsumerLoop(
-            consumer=self.consumer, deliver=self.sender.send, using=self.using, lease=get_settings().LEASE
-        )
+        self._loops: tuple[ConsumerLoop, ...] = ()
+
+    def loops(self, partitions: int) -> tuple[ConsumerLoop, ...]:
+        """One loop per partition; they share the sender, and run one after the other in this process."""
+        if len(self._loops) != partitions:
+            self._loops = tuple(
+                ConsumerLoop(
+                    consumer=self.consumer,
+                    deliver=self.sender.send,
+                    using=self.using,
+                    lease=get_settings().LEASE,
+                    partition=Partition(consumer=self.consumer.name, number=number, count=partitions),
+                )
+                for number in range(partitions)
+            )
+        return self._loops
 
     def get_and_send(self, *, most_events: int | None = None, longest: timedelta | None = None) -> Forwarded:
         """Deliver until the end of the log, or within these bounds (by default those of the settings).
 
         Returns the number of delivered events and whether more is waiting. Delivers nothing while another worker holds
-        the consumer, while it is paused, and while it waits after a failure. Raises EventStoreError inside an open
+        the consumer, while it is paused, and while it waits for its sender. Raises EventStoreError inside an open
         transaction, where no offset could be saved.
         """
         _require_autocommit(self.using)
         if is_frozen():
             return Forwarded()
         settings = get_settings()
-        run = self.loop.run(
-            most_events=most_events or settings.FORWARD_EVENTS, longest=longest or settings.FORWARD_SECONDS
+        partitions = readiness(self.consumer.name, using=self.using).partitions
+        return _in_turns(
+            self.loops(partitions),
+            events=most_events or settings.FORWARD_EVENTS,
+            longest=longest or settings.FORWARD_SECONDS,
         )
-        return Forwarded(delivered=run.delivered, more=run.more)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +117,26 @@ def _require_autocommit(using: str) -> None:
 
 TURN = timedelta(seconds=2)
 TURN_EVENTS = 1_000
+
+
+def _in_turns(loops: Iterable[ConsumerLoop], *, events: int, longest: timedelta) -> Forwarded:
+    """Run each loop until none has more, within these bounds together."""
+    deadline = time.monotonic() + longest.total_seconds()
+    waiting, delivered = deque(loops), 0
+    # A single one has nobody to take turns with.
+    turn_events, turn = (TURN_EVENTS, TURN) if len(waiting) > 1 else (events, longest)
+    while waiting:
+        seconds = deadline - time.monotonic()
+        if delivered >= events or seconds <= 0:
+            return Forwarded(delivered=delivered, more=True)
+        loop = waiting.popleft()
+        # In turns, so that a long backlog of one consumer does not starve the others.
+        run = loop.run(most_events=min(turn_events, events - delivered), longest=min(turn, timedelta(seconds=seconds)))
+        delivered += run.delivered
+        if run.more:
+            waiting.append(loop)
+    return Forwarded(delivered=delivered)
+
 
 # One forwarder per process and consumer: senders keep connections, which must not be shared across a fork.
 _forwarders: dict[tuple[int, str, str], EventForwarder] = {}
@@ -144,26 +180,23 @@ def forward_all(
     settings = get_settings()
     declared = declared_consumers()
     chosen = [declared_consumer(name) for name in consumers] if consumers is not None else list(declared.values())
-    events = most_events or settings.FORWARD_EVENTS
-    deadline = time.monotonic() + (longest or settings.FORWARD_SECONDS).total_seconds()
     OffsetStore(alias).register(chosen)
     unsequenced = sequence(alias).more
     log = log_state(alias)
-    able = _able_forwarders(chosen, alias, sender_for)
-    turns = deque(forwarder for forwarder in able if forwarder.loop.is_behind(log))
-    delivered = 0
-    while turns:
-        seconds = deadline - time.monotonic()
-        if delivered >= events or seconds <= 0:
-            return Forwarded(delivered=delivered, more=True)
-        forwarder = turns.popleft()
-        # In turns, so that a long backlog of one consumer does not starve the others.
-        turn = min(TURN, timedelta(seconds=seconds))
-        run = forwarder.get_and_send(most_events=min(TURN_EVENTS, events - delivered), longest=turn)
-        delivered += run.delivered
-        if run.more:
-            turns.append(forwarder)
-    return Forwarded(delivered=delivered, more=unsequenced)
+    loops = [
+        loop for forwarder in _able_forwarders(chosen, alias, sender_for) for loop in _loops_with_work(forwarder, log)
+    ]
+    done = _in_turns(loops, events=most_events or settings.FORWARD_EVENTS, longest=longest or settings.FORWARD_SECONDS)
+    return Forwarded(delivered=done.delivered, more=done.more or unsequenced)
+
+
+def _loops_with_work(forwarder: EventForwarder, log: LogState) -> list[ConsumerLoop]:
+    """The partitions that are behind, and all of them while something that failed is due."""
+    state = readiness(forwarder.consumer.name, using=forwarder.using)
+    if not state.ready:
+        return []
+    loops = forwarder.loops(state.partitions)
+    return [loop for loop in loops if state.has_due or loop.is_behind(log)]
 
 
 def _able_forwarders(
@@ -179,4 +212,4 @@ def _able_forwarders(
         except ImproperlyConfigured as error:
             # Its own trouble only: those after it are to run. It is looked at again after a wait.
             if readiness(consumer.name, using=using).ready:
-                record_failure(consumer.name, position=None, error=error, using=using)
+                wait(consumer.name, error=error, policy=consumer.policy, using=using)

@@ -5,15 +5,18 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Literal, TypeVar, get_args
 
+from ..delivery import OnParked
 from ..events import registry, selects, validate_pattern
 
-__all__ = ["Handler", "HandlerRegistry", "Mode", "TransactionScope", "handler_registry", "handles"]
+__all__ = ["Handler", "HandlerRegistry", "Mode", "Start", "TransactionScope", "handler_registry", "handles"]
 
 Mode = Literal["durable", "sync", "after_commit"]
 TransactionScope = Literal["event", "batch"]
-Start = Literal["now", "beginning"] | int
+Start = Literal["now", "beginning"] | int | datetime
+"""Where a new consumer begins: at the head of the log, at its beginning, after a position, or at a time."""
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -35,6 +38,11 @@ class Handler:
     start: Start
     takes_entry: bool
     is_async: bool
+    max_attempts: int | None = None
+    """Failures of one event after which it is parked; None: as the settings say."""
+    on_parked: OnParked | None = None
+    replay: bool = True
+    """Whether it is called again for events that it has had, when its consumer was moved back."""
 
     def wants(self, type: str) -> bool:
         """Whether the handler is called for events of this type."""
@@ -107,6 +115,9 @@ def handles(
     mode: Mode = "durable",
     transaction: TransactionScope = "event",
     start: Start = "now",
+    max_attempts: int | None = None,
+    on_parked: OnParked | None = None,
+    replay: bool = True,
 ) -> Callable[[F], F]:
     """Declare a function as the handler of events, given as event classes or as type names and prefixes (``orders.*``).
 
@@ -118,7 +129,11 @@ def handles(
     after many. ``mode="sync"``: run by record() inside the caller's transaction, before the event is stored; raising
     refuses the event. ``mode="after_commit"``: run once by the recording process, on a thread of its own right after the
     commit; lost in a crash, and an error is logged and signalled, not tried again. ``start``: where a new durable handler
-    begins: ``"now"``, ``"beginning"``, or a position.
+    begins: ``"now"``, ``"beginning"``, a position, or a time.
+
+    A durable handler's event that fails is tried again, and its stream waits for it; after ``max_attempts`` it is parked,
+    and blocks its stream or lets it go on (``on_parked``); by default both are as the settings say. ``replay=False``: when
+    the consumer is moved back, the handler is not called for what it has had before; others see ``entry.is_replay``.
 
     ``name`` is the identity under which the offset is stored, by default the dotted path: a renamed function without a
     name is a new handler. Handlers that name the same ``consumer`` run in order in one transaction.
@@ -128,8 +143,12 @@ def handles(
     for value, allowed, what in ((mode, Mode, "mode"), (transaction, TransactionScope, "transaction")):
         if value not in get_args(allowed):
             raise ValueError(f"{what} must be one of {', '.join(map(repr, get_args(allowed)))}, got {value!r}.")
-    if start not in ("now", "beginning") and (not isinstance(start, int) or isinstance(start, bool) or start < 0):
-        raise ValueError(f"start must be 'now', 'beginning' or a position, got {start!r}.")
+    if not _is_start(start):
+        raise ValueError(f"start must be 'now', 'beginning', a position or an aware datetime, got {start!r}.")
+    if max_attempts is not None and (isinstance(max_attempts, bool) or max_attempts < 1):
+        raise ValueError(f"max_attempts must be 1 or more, got {max_attempts!r}.")
+    if on_parked not in (None, "block", "continue"):
+        raise ValueError(f"on_parked must be 'block' or 'continue', got {on_parked!r}.")
     patterns, typed = _wanted(events)
 
     def declare(function: F) -> F:
@@ -148,6 +167,9 @@ def handles(
                 start=start,
                 takes_entry=_takes_entry(function),
                 is_async=inspect.iscoroutinefunction(function),
+                max_attempts=max_attempts,
+                on_parked=on_parked,
+                replay=replay,
             )
         )
         return function
@@ -168,6 +190,12 @@ def _wanted(events: tuple[type[Any] | str, ...]) -> tuple[tuple[str, ...], froze
         patterns.append(definition.type)
         typed.add(definition.type)
     return tuple(patterns), frozenset(typed)
+
+
+def _is_start(start: object) -> bool:
+    if isinstance(start, datetime):
+        return start.utcoffset() is not None
+    return start in ("now", "beginning") or (isinstance(start, int) and not isinstance(start, bool) and start >= 0)
 
 
 def _takes_entry(function: Callable[..., Any]) -> bool:

@@ -8,11 +8,11 @@ from typing import Literal
 from uuid import UUID
 
 from django.db import router
-from django.db.models import Case, Q, Value, When
+from django.db.models import Case, Count, Min, Q, Value, When
 from django.utils import timezone
 
 from ..consumers import Consumer, OffsetStore, declared_consumers
-from ..models import ConsumerOffset, EventEntry, Heartbeat, Lease
+from ..models import ConsumerOffset, DeliveryState, EventEntry, FailedDelivery, Heartbeat, Lease
 from ..models import ConsumerState as StateRow
 from ..models.fields import DatabaseNow
 from ..store import log_state
@@ -24,17 +24,18 @@ __all__ = ["ConsumerState", "ConsumerStatus", "LogStatus", "consumer_statuses", 
 COUNT_LIMIT = 10_000
 
 ConsumerState = Literal["running", "paused", "waiting", "unknown"]
-"""``running``: the next tick delivers what is there. ``paused``: by an operator. ``waiting``: after a failure, until
-``retry_at``. ``unknown``: not declared in this project, or declared and never run."""
+"""``running``: the next tick delivers what is there. ``paused``: by an operator, or since too much failed. ``waiting``: its
+sender is unavailable, until ``retry_at``. ``unknown``: not declared in this project, or declared and never run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConsumerStatus:
     """One consumer.
 
-    ``offset`` is None when it has never run. ``lag`` counts the wanted events after the offset, exactly below 10,000 and
-    for consumers of all events, else "at least" with ``lag_is_capped``; it is None where the offset or the filter is not
-    known. ``lag_seconds`` is the age of the next undelivered wanted event, None when there is none.
+    ``offset`` is None when it has never run; of several partitions it is the lowest. ``lag`` counts the wanted events after
+    the offset, exactly below 10,000 and for consumers of all events, else "at least" with ``lag_is_capped``; it is None where
+    the offset or the filter is not known. ``lag_seconds`` is the age of the next undelivered wanted event, None when there
+    is none.
     """
 
     name: str
@@ -47,13 +48,20 @@ class ConsumerStatus:
     lag_seconds: float | None
     state: ConsumerState
     reason: str
-    """Why it is in this state; empty when it is running."""
-    failed_position: int | None
-    """The event that failed; None also while the sender as a whole is unavailable."""
+    """Why it is in this state; while it is running, what of it waits all the same, or nothing."""
+    partitions: int
+    blocked: int
+    """Its failed events that are tried again."""
+    parked: int
+    """Its failed events that wait for somebody's decision."""
+    failing_since: datetime | None
+    """When the oldest of these failed first; None without any."""
+    waiting_since: datetime | None
+    """When its sender became unavailable; None after a success."""
     attempts: int
-    """Failed attempts since the last success."""
+    """How often its sender was found unavailable since the last success."""
     error: str
-    """The traceback of the last failure; empty after a success."""
+    """The traceback of the last time; empty after a success."""
     retry_at: datetime | None
     held_by: str
     """The worker that holds its lease now; empty when none does."""
@@ -110,27 +118,56 @@ def _consumer_statuses(using: str, head: int) -> tuple[ConsumerStatus, ...]:
     declared = declared_consumers()
     waits = Case(When(Q(retry_at__gt=DatabaseNow()), then=Value(True)), default=Value(False))
     rows = {row.consumer: (row, row.waits) for row in StateRow.objects.using(using).annotate(waits=waits)}
-    holders = dict(
-        Lease.objects.using(using).filter(expires_at__gt=DatabaseNow()).values_list("consumer", "owner"),
-    )
+    holders: dict[str, list[str]] = {}
+    for name, owner in Lease.objects.using(using).filter(expires_at__gt=DatabaseNow()).values_list("consumer", "owner"):
+        holders.setdefault(name, []).append(owner)
+    failures = _failures(using)
     seen = set(ConsumerOffset.objects.using(using).order_by().values_list("consumer", flat=True).distinct())
     offsets = OffsetStore(using)
     statuses = []
     for name in sorted({*declared, *rows, *holders, *seen}):
-        progress = offsets.load(name) if name in seen else None
         row, waiting = rows.get(name, (StateRow(consumer=name), False))
+        stands = [offsets.load(name, partition=number) for number in range(row.partitions)] if name in seen else []
         statuses.append(
             _status(
                 consumer=declared.get(name),
                 row=row,
                 waiting=waiting,
-                offset=progress.offset if progress is not None else None,
-                held_by=holders.get(name, ""),
+                offset=min((progress.offset for progress in stands if progress is not None), default=None),
+                failures=failures.get(name, _NO_FAILURES),
+                held_by=", ".join(sorted(set(holders.get(name, [])))),
                 head=head,
                 using=using,
             )
         )
     return tuple(statuses)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Failures:
+    blocked: int = 0
+    parked: int = 0
+    since: datetime | None = None
+
+    def __str__(self) -> str:
+        streams = "stream" if self.blocked == 1 else "streams"
+        parts = [f"{self.blocked} {streams} blocked"] if self.blocked else []
+        return ", ".join([*parts, *([f"{self.parked} parked"] if self.parked else [])])
+
+
+_NO_FAILURES = _Failures()
+
+
+def _failures(using: str) -> dict[str, _Failures]:
+    """The open failures by consumer; one that a worker has in hand for the first time is none yet."""
+    parked = Q(state=DeliveryState.PARKED)
+    rows = FailedDelivery.objects.using(using).exclude(state=DeliveryState.TRYING).values_list("consumer")
+    counted = rows.annotate(
+        blocked=Count("pk", filter=~parked), parked=Count("pk", filter=parked), since=Min("first_failed_at")
+    )
+    return {
+        name: _Failures(blocked=blocked, parked=held, since=since) for name, blocked, held, since in counted.order_by()
+    }
 
 
 def _status(
@@ -139,6 +176,7 @@ def _status(
     row: StateRow,
     waiting: bool,
     offset: int | None,
+    failures: _Failures,
     held_by: str,
     head: int,
     using: str,
@@ -147,6 +185,8 @@ def _status(
     if consumer is not None and offset is not None:
         lag = lag_of(consumer.events, offset=offset, head=head, most=COUNT_LIMIT, using=using)
     state, reason = _state(row, waiting=waiting, declared=consumer is not None, seen=offset is not None)
+    if state == "running":
+        reason = str(failures)
     return ConsumerStatus(
         name=row.consumer,
         declared=consumer is not None,
@@ -157,7 +197,11 @@ def _status(
         lag_seconds=_age(lag.oldest),
         state=state,
         reason=reason,
-        failed_position=row.failed_position,
+        partitions=row.partitions,
+        blocked=failures.blocked,
+        parked=failures.parked,
+        failing_since=failures.since,
+        waiting_since=row.waiting_since,
         attempts=row.attempts,
         error=row.error,
         retry_at=row.retry_at,

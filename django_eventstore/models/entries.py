@@ -97,6 +97,10 @@ class EventEntry(models.Model):
 
     position: int | None = None
     """The place in the log, on entries that were read from the log; None on entries just recorded."""
+    slot: int | None = None
+    """0 to 63, by its stream: the unit that partitions are made of; on entries that were read from the log."""
+    is_replay: bool = False
+    """Whether a consumer that was moved back has had this event before."""
 
     class Meta:
         db_table = "eventstore_entry"

@@ -49,6 +49,9 @@ def _without_effect(handler: Handler) -> str:
             ("consumer", handler.consumer != handler.name),
             ("transaction", handler.transaction != "event"),
             ("start", handler.start != "now"),
+            ("max_attempts", handler.max_attempts is not None),
+            ("on_parked", handler.on_parked is not None),
+            ("replay", not handler.replay),
         )
         if declared
     ]

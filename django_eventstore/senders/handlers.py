@@ -10,7 +10,7 @@ from datetime import timedelta
 from django.db import transaction
 
 from ..delivery import Batch, DeliveredEntry, Outcome
-from ..exceptions import LeaseLost
+from ..exceptions import LeaseLost, Unavailable
 from ..handlers import Handler, TransactionScope, call_handler
 from .base import EventSender
 
@@ -27,6 +27,9 @@ class HandlerSender(EventSender):
     ``transaction="event"``: one transaction per event. ``"batch"``: one for the whole batch; when an event fails it is
     rolled back and repeated event by event, so that the failing one is found and nothing of it stays. Either way, what of
     a batch takes longer than five seconds is left for the next, so that the bounds of a run and a pause are looked at.
+
+    What fails after the commit, such as a hook of ``transaction.on_commit()``, is logged: the event has been handled, and
+    doing it again would do it twice.
     """
 
     def __init__(
@@ -44,7 +47,7 @@ class HandlerSender(EventSender):
         if self.transaction == "batch" and len(batch.entries) > 1:
             try:
                 return self._send_together(batch)
-            except LeaseLost:
+            except (LeaseLost, Unavailable):
                 raise
             except Exception:
                 logger.info("Consumer %s: a batch failed and is repeated event by event", batch.consumer, exc_info=True)
@@ -53,13 +56,18 @@ class HandlerSender(EventSender):
     def _send_together(self, batch: Batch) -> Outcome:
         deadline = self.clock() + LONGEST_BATCH.total_seconds()
         done = 0
-        with transaction.atomic(using=batch.using):
-            for entry in batch.entries:
-                self._call(entry)
-                done += 1
-                if self.clock() > deadline:
-                    break
-            self._advance(batch, batch.entries[done - 1])
+        try:
+            with transaction.atomic(using=batch.using):
+                batch.begin()
+                for entry in batch.entries:
+                    self._call(entry)
+                    done += 1
+                    if self.clock() > deadline:
+                        break
+                self._advance(batch, batch.entries[done - 1])
+        except Exception as error:
+            if not done or not self._has_committed(batch, batch.entries[done - 1], error):
+                raise
         return Outcome(done=done)
 
     def _send_one_by_one(self, batch: Batch) -> Outcome:
@@ -69,18 +77,31 @@ class HandlerSender(EventSender):
                 return Outcome(done=done)
             try:
                 with transaction.atomic(using=batch.using):
+                    batch.begin()
                     self._call(entry)
                     self._advance(batch, entry)
-            except LeaseLost:
+            except (LeaseLost, Unavailable):
                 raise
             except Exception as error:  # noqa: BLE001 - whatever a handler raises is the event's failure
-                return Outcome(done=done + 1, refused={_position(entry): error})
+                if not self._has_committed(batch, entry, error):
+                    return Outcome(done=done + 1, refused={_position(entry): error})
         return Outcome(done=len(batch.entries))
 
     def _call(self, entry: DeliveredEntry) -> None:
         for handler in self.handlers:
-            if handler.wants(entry.type):
+            if handler.wants(entry.type) and (handler.replay or not entry.is_replay):
                 call_handler(handler, entry)
+
+    def _has_committed(self, batch: Batch, entry: DeliveredEntry, error: Exception) -> bool:
+        """Whether the transaction that this error came out of stands all the same."""
+        has_committed = batch.is_saved(_position(entry))
+        if has_committed:
+            logger.error(
+                "Consumer %s: an error after the commit of position %d; the event stands, and is not handled again",
+                *(batch.consumer, _position(entry)),
+                exc_info=error,
+            )
+        return has_committed
 
     def _advance(self, batch: Batch, entry: DeliveredEntry) -> None:
         batch.advance(_position(entry))

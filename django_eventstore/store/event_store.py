@@ -99,6 +99,7 @@ class EventStore:
         *,
         types: Sequence[str] = (),
         stream: str | None = None,
+        slots: range | None = None,
         epoch: int | None = None,
     ) -> Page:
         """The entries after ``offset``, at most ``limit``, in order.
@@ -106,8 +107,9 @@ class EventStore:
         First brings the log up to date, in a transaction of its own. Inside an open transaction, on a standby or in a
         read-only session it reads what is in the log, and the page is never complete.
 
-        ``types``: type names, or prefixes such as ``orders.*``. ``epoch``: the epoch the offset was read in; raises
-        EpochChanged when the offset is not in the history of the log any more, or lies above its head.
+        ``types``: type names, or prefixes such as ``orders.*``. ``slots``: those of a partition, within 0 to 63. ``epoch``:
+        the epoch the offset was read in; raises EpochChanged when the offset is not in the history of the log any more, or
+        lies above its head.
         """
         _require_integer("offset", offset, 0, LARGEST)
         _require_integer("limit", limit, 1, MOST_ENTRIES)
@@ -126,6 +128,7 @@ class EventStore:
             limit=limit,
             types=type_ids(types, using=self.using),
             stream=stream,
+            slots=slots,
             using=self.using,
         )
         complete = done.reached and extract.next_offset >= state.head

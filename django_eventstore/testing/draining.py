@@ -17,7 +17,7 @@ from ..exceptions import EventStoreError
 from ..forwarding import forward_all, make_sender
 from ..forwarding.freezing import is_frozen
 from ..handlers import handler_registry
-from ..models import ConsumerState
+from ..models import ConsumerState, FailedDelivery
 from ..senders import EventSender
 from .cascades import Cascade
 from .commits import finish_commits
@@ -193,7 +193,8 @@ class _WatchedSender(EventSender):
 
 def end_waits(using: str) -> None:
     """Let what failed be tried again now; the wait is for production."""
-    ConsumerState.objects.using(using).filter(retry_at__isnull=False).update(retry_at=None)
+    for model in (ConsumerState, FailedDelivery):
+        model._default_manager.using(using).filter(retry_at__isnull=False).update(retry_at=None)
 
 
 def _names(consumers: Consumers) -> list[str] | None:

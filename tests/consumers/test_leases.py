@@ -26,7 +26,7 @@ def take(**given):
 
 def expire(consumer="numbers"):
     """Let the lease be over, as time does."""
-    Lease.objects.filter(pk=consumer).update(expires_at=DatabaseNow() - timedelta(seconds=1))
+    Lease.objects.filter(consumer=consumer).update(expires_at=DatabaseNow() - timedelta(seconds=1))
 
 
 def left() -> timedelta:

@@ -6,15 +6,17 @@ from datetime import timedelta
 
 import pytest
 from django.db import connection, transaction
-from django.test import TestCase, override_settings
+from django.test import TestCase
 from django.test.utils import CaptureQueriesContext
 
 from django_eventstore import EventStore, OffsetStore, Outcome
-from django_eventstore.consumers import ConsumerLoop, acquire, pause, resume
+from django_eventstore.consumers import ConsumerLoop, acquire, move, pause, resume
 from django_eventstore.consumers import loop as loop_module
+from django_eventstore.delivery import DeliveryPolicy
 from django_eventstore.exceptions import EpochChanged
 from django_eventstore.models import ConsumerOffset, ConsumerState, Lease
-from django_eventstore.signals import batch_delivered, delivery_failed
+from django_eventstore.models.fields import DatabaseNow
+from django_eventstore.signals import batch_delivered, consumer_waiting, delivery_failed
 from django_eventstore.store import begin_epoch, log_state
 from tests.consumers.test_leases import MINUTE, expire
 from tests.delivery import (
@@ -22,6 +24,8 @@ from tests.delivery import (
     Clock,
     RecordingSender,
     consumer,
+    failure_of,
+    failures,
     numbers_of,
     offset_of,
     record_numbers,
@@ -334,7 +338,7 @@ def test_a_sender_that_accepts_nothing_is_asked_again_only_by_the_next_run(loop,
     assert (0, False) == (run.delivered, run.more)
     assert [[1, 2]] == sender.batches
     assert 0 == offset_of()
-    assert not ConsumerState.objects.exists()
+    assert 0 == state_of().attempts
 
 
 @pytest.mark.parametrize("answer", [Outcome(done=4), None, "done", 3])
@@ -343,7 +347,7 @@ def test_a_sender_that_answers_nonsense_is_unavailable(loop, sender, answer):
     sender.script = lambda batch: answer
     assert 0 == loop.run(**ENOUGH).delivered
     assert 0 == offset_of()
-    assert (None, 1) == (state_of().failed_position, state_of().attempts)
+    assert ([], 1) == (failures(), state_of().attempts)
 
 
 def test_a_claim_of_more_than_the_batch_is_named_in_the_error(loop, sender):
@@ -363,36 +367,39 @@ def test_a_sender_that_raises_is_unavailable_and_no_event_is_blamed(loop, sender
     run = loop.run(**ENOUGH)
     assert (0, False) == (run.delivered, run.more)
     state = state_of()
-    assert (None, 1) == (state.failed_position, state.attempts)
+    assert ([], 1) == (failures(), state.attempts)
     assert "broker down" in state.error
-    assert state.failed_at is not None
+    assert state.waiting_since is not None
     assert state.retry_at is not None
     assert 0 == offset_of()
 
 
-def test_an_event_refused_in_the_middle_stops_the_consumer_there(loop, sender):
+def test_an_event_refused_in_the_middle_is_put_aside_and_the_others_flow(loop, sender):
     record_numbers(*range(1, 6))
     sender.script = lambda batch: Outcome(done=5, refused={3: Unavailable("bad event")})
     run = loop.run(**ENOUGH)
-    assert (2, False) == (run.delivered, run.more)
-    assert 2 == offset_of()
-    assert (3, 1) == (state_of().failed_position, state_of().attempts)
-    assert "bad event" in state_of().error
+    assert (4, False) == (run.delivered, run.more)
+    assert 5 == offset_of()
+    assert [(3, "blocked", 1)] == failures()
+    assert "bad event" in failure_of(3).error
 
 
-def test_of_several_refused_events_the_first_stops_the_consumer(loop, sender):
+def test_several_refused_events_are_put_aside(loop, sender):
     record_numbers(*range(1, 6))
     sender.script = lambda batch: Outcome(done=5, refused={4: Unavailable(), 2: Unavailable()})
     loop.run(**ENOUGH)
-    assert 1 == offset_of()
-    assert 2 == state_of().failed_position
+    assert 5 == offset_of()
+    assert [(2, "blocked", 1), (4, "blocked", 1)] == failures()
 
 
-def test_the_first_event_refused_leaves_the_offset(loop, sender):
+def test_the_offset_passes_a_refused_event_with_its_failure_in_one_transaction(loop, sender):
     record_numbers(1, 2)
-    sender.script = lambda batch: Outcome(done=2, refused={1: Unavailable()})
+    sender.script = lambda batch: (
+        Outcome(done=1, refused={1: Unavailable()}) if batch.entries[0].position == 1 else Outcome(done=0)
+    )
     assert 0 == loop.run(**ENOUGH).delivered
-    assert [0] == offsets()
+    assert [0, 1] == offsets()
+    assert [(1, "blocked", 1)] == failures()
 
 
 def test_of_what_is_refused_beyond_done_nothing_is_claimed(loop, sender):
@@ -400,104 +407,95 @@ def test_of_what_is_refused_beyond_done_nothing_is_claimed(loop, sender):
     answers = iter([Outcome(done=1, refused={3: Unavailable()}), Outcome(done=2)])
     sender.script = lambda batch: next(answers)
     assert 3 == loop.run(**ENOUGH).delivered
-    assert not ConsumerState.objects.exists()
+    assert [] == failures()
 
 
-# --- failures ---
+# --- a sender that is unavailable ---
 
 
-@pytest.fixture
-def at_most(monkeypatch):
-    """The longest delay in place of a drawn one."""
-    from django_eventstore.consumers import states
-
-    monkeypatch.setattr(states, "RetryPolicy", lambda **given: loop_module_policy(draw=lambda low, high: high, **given))
+def unavailable(batch):
+    raise Unavailable("broker down")
 
 
-def loop_module_policy(**given):
-    from django_eventstore.consumers.retry import RetryPolicy
-
-    return RetryPolicy(**given)
-
-
-def wait_of(consumer="numbers"):
-    state = state_of(consumer)
-    return (state.retry_at - state.failed_at).total_seconds()
+def patient(base, cap):
+    """A policy that waits as long as it may, in place of a drawn time."""
+    return DeliveryPolicy(base=base, cap=cap, draw=lambda low, high: high)
 
 
-@override_settings(EVENTSTORE={"RETRY_BASE": timedelta(seconds=10), "RETRY_CAP": timedelta(seconds=35)})
-@pytest.mark.usefixtures("at_most")
-def test_the_wait_grows_with_each_attempt_up_to_the_cap(loop, sender):
+HOUR = timedelta(hours=1)
+
+
+def test_the_wait_grows_with_each_attempt_up_to_the_cap(sender):
+    loop = loop_of(sender=sender, policy=patient(timedelta(seconds=10), timedelta(seconds=35)))
     record_numbers(1)
-    sender.script = lambda batch: Outcome(done=1, refused={1: Unavailable()})
+    sender.script = unavailable
     waits = []
     for attempts in range(1, 5):
+        before = ConsumerState.objects.annotate(now=DatabaseNow()).values_list("now", flat=True).first()
         loop.run(**ENOUGH)
         assert attempts == state_of().attempts
-        waits.append(round(wait_of()))
+        if before is not None:
+            waits.append(round((state_of().retry_at - before).total_seconds()))
         retry_now()
-    assert [10, 20, 35, 35] == waits
+    assert [20, 35, 35] == waits[-3:]
 
 
-@override_settings(EVENTSTORE={"RETRY_BASE": timedelta(hours=1), "RETRY_CAP": timedelta(hours=1)})
-@pytest.mark.usefixtures("at_most")
-def test_while_it_waits_nothing_is_sent(loop, sender):
+def test_while_it_waits_nothing_is_sent(sender):
+    loop = loop_of(sender=sender, policy=patient(HOUR, HOUR))
     record_numbers(1)
-    sender.script = lambda batch: Outcome(done=1, refused={1: Unavailable()})
+    sender.script = unavailable
     loop.run(**ENOUGH)
     loop.run(**ENOUGH)
     assert [[1]] == sender.batches
     assert 1 == state_of().attempts
 
 
-@override_settings(EVENTSTORE={"RETRY_BASE": timedelta(milliseconds=50), "RETRY_CAP": timedelta(milliseconds=50)})
-@pytest.mark.usefixtures("at_most")
-def test_the_wait_ends_by_itself(loop, sender):
+def test_the_wait_ends_by_itself(sender):
+    loop = loop_of(sender=sender, policy=patient(timedelta(milliseconds=50), timedelta(milliseconds=50)))
     record_numbers(1)
-    sender.script = lambda batch: Outcome(done=1, refused={1: Unavailable()})
+    sender.script = unavailable
     loop.run(**ENOUGH)
     time.sleep(0.1)
     loop.run(**ENOUGH)
     assert 2 == state_of().attempts
 
 
-def test_after_the_fix_it_goes_on_and_the_failure_is_cleared(loop, sender):
+def test_when_the_sender_is_back_it_goes_on_and_the_failure_is_cleared(loop, sender):
     record_numbers(1, 2, 3)
-    sender.script = lambda batch: Outcome(done=3, refused={2: Unavailable("bad")})
+    sender.script = unavailable
     loop.run(**ENOUGH)
     retry_now()
     sender.script = None
-    assert 2 == loop.run(**ENOUGH).delivered
-    assert [1, 2, 3, 2, 3] == sender.numbers
+    assert 3 == loop.run(**ENOUGH).delivered
+    assert [1, 2, 3, 1, 2, 3] == sender.numbers
     state = state_of()
-    assert (None, None, 0, "", None) == (
-        state.failed_at,
-        state.failed_position,
-        state.attempts,
-        state.error,
-        state.retry_at,
-    )
-
-
-def test_another_event_that_fails_begins_at_one_attempt(loop, sender):
-    record_numbers(1, 2)
-    sender.script = lambda batch: Outcome(done=1, refused={1: Unavailable()})
-    for _ in range(3):
-        loop.run(**ENOUGH)
-        retry_now()
-    assert 3 == state_of().attempts
-    sender.script = lambda batch: Outcome(done=2, refused={2: Unavailable()})
-    loop.run(**ENOUGH)
-    assert (2, 1) == (state_of().failed_position, state_of().attempts)
+    assert (None, 0, "", None) == (state.waiting_since, state.attempts, state.error, state.retry_at)
 
 
 def test_a_failure_of_what_is_not_wanted_any_more_is_cleared(loop, sender):
     record_numbers(1)
-    sender.script = lambda batch: Outcome(done=1, refused={1: Unavailable()})
+    sender.script = unavailable
     loop.run(**ENOUGH)
     retry_now()
     assert 0 == loop_of(events=("test.Other",)).run(**ENOUGH).delivered
     assert (0, "") == (state_of().attempts, state_of().error)
+
+
+def test_consumer_waiting_tells_consumer_error_attempts_and_delay(sender):
+    loop = loop_of(sender=sender, policy=patient(HOUR, HOUR))
+    record_numbers(1)
+    sender.script = unavailable
+    got = []
+
+    def receiver(*, consumer, error, attempts, retry_after, **kwargs):
+        got.append((consumer, str(error), attempts, retry_after))
+
+    consumer_waiting.connect(receiver)
+    try:
+        loop.run(**ENOUGH)
+    finally:
+        consumer_waiting.disconnect(receiver)
+    assert [("numbers", "broker down", 1, HOUR)] == got
 
 
 def test_a_worker_that_has_lost_its_lease_says_nothing_about_the_consumer(loop, sender):
@@ -512,7 +510,7 @@ def test_a_worker_that_has_lost_its_lease_says_nothing_about_the_consumer(loop, 
 
     sender.script = overtaken
     assert 0 == loop.run(**ENOUGH).delivered
-    assert not ConsumerState.objects.exists()
+    assert 0 == state_of().attempts
 
 
 def test_a_worker_that_has_lost_its_lease_saves_nothing(loop, sender):
@@ -550,8 +548,8 @@ def test_any_text_of_an_error_is_kept_as_far_as_a_database_can(loop, sender, tex
     record_numbers(1)
     sender.script = lambda batch: Outcome(done=1, refused={1: Unavailable(text)})
     loop.run(**ENOUGH)
-    assert text[-5:].strip() in state_of().error
-    assert len(state_of().error) <= 10_010
+    assert text[-5:].strip() in failure_of(1).error
+    assert len(failure_of(1).error) <= 10_010
 
 
 # --- pauses, epochs, and other workers ---
@@ -579,11 +577,10 @@ def test_a_pause_is_noticed_between_two_batches(sender):
     assert 2 == offset_of()
 
 
-@override_settings(EVENTSTORE={"RETRY_BASE": timedelta(hours=1), "RETRY_CAP": timedelta(hours=1)})
-@pytest.mark.usefixtures("at_most")
-def test_resuming_ends_the_wait_for_a_retry(loop, sender):
+def test_resuming_ends_the_wait_for_a_retry(sender):
+    loop = loop_of(sender=sender, policy=patient(HOUR, HOUR))
     record_numbers(1)
-    sender.script = lambda batch: Outcome(done=1, refused={1: Unavailable()})
+    sender.script = unavailable
     loop.run(**ENOUGH)
     resume("numbers", using="default")
     sender.script = None
@@ -607,7 +604,7 @@ def test_a_new_epoch_that_does_not_share_the_offset_is_a_visible_failure(loop, s
     assert 0 == loop.run(**ENOUGH).delivered
     assert [[1, 2]] == sender.batches
     assert EpochChanged.__name__ in state_of().error
-    assert (None, 1) == (state_of().failed_position, state_of().attempts)
+    assert 1 == state_of().attempts
 
 
 def test_after_a_reset_into_the_new_epoch_it_goes_on_and_the_failure_is_cleared(loop, sender):
@@ -615,10 +612,7 @@ def test_after_a_reset_into_the_new_epoch_it_goes_on_and_the_failure_is_cleared(
     loop.run(**ENOUGH)
     begin_epoch("default", after=1, reason="test")
     loop.run(**ENOUGH)
-    tenure = acquire("numbers", using="default", length=MINUTE)
-    OffsetStore().reset("numbers", 2, token=tenure.token)
-    tenure.release()
-    retry_now()
+    move(consumer(), 2, using="default")
     assert 0 == loop.run(**ENOUGH).delivered
     assert (0, "") == (state_of().attempts, state_of().error)
     record_numbers(3)
@@ -632,7 +626,7 @@ def test_a_new_epoch_is_told_apart_by_what_was_passed_over(loop, sender):
     begin_epoch("default", after=2, reason="test")
     record_numbers(5)
     assert 1 == loop.run(**ENOUGH).delivered
-    assert not ConsumerState.objects.exists()
+    assert 0 == state_of().attempts
 
 
 def test_an_offset_above_the_head_is_a_visible_failure(loop):

@@ -157,30 +157,6 @@ def test_a_rolled_back_advance_leaves_the_offset_where_it_was():
     assert 5 == offset_of()
 
 
-@pytest.mark.parametrize("offset", [0, 3, 20])
-def test_reset_moves_the_offset_forwards_and_back(offset):
-    token = tenure().token
-    OffsetStore().advance("numbers", 5, epoch=1, token=token)
-    OffsetStore().reset("numbers", offset, token=token)
-    assert offset == offset_of()
-
-
-def test_reset_takes_the_epoch_in_force():
-    token = tenure().token
-    OffsetStore().advance("numbers", 5, epoch=1, token=token)
-    begin_epoch("default", reason="test")
-    OffsetStore().reset("numbers", 0, token=token)
-    assert 2 == OffsetStore().load("numbers").epoch
-
-
-def test_only_the_holder_of_the_lease_resets():
-    held = tenure()
-    expire()
-    tenure()
-    with pytest.raises(LeaseLost):
-        OffsetStore().reset("numbers", 0, token=held.token)
-
-
 def test_pruning_leaves_the_newest_row_and_says_how_many_went():
     OffsetStore().register([consumer(), consumer("other")])
     token = tenure().token

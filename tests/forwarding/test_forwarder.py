@@ -22,6 +22,7 @@ from tests.consumers.test_leases import MINUTE
 from tests.delivery import (
     COUNTED,
     RecordingSender,
+    failures,
     forwarder_of,
     numbers_of,
     offset_of,
@@ -207,7 +208,7 @@ def test_a_sender_that_cannot_be_made_does_not_stop_the_others_and_says_so_on_it
         assert Forwarded(delivered=0) == forward_all()  # it waits
     assert {"b": [1]} == SENT
     state = state_of("a")
-    assert (None, 1) == (state.failed_position, state.attempts)
+    assert 1 == state.attempts
     assert "does not take these OPTIONS" in state.error
     with sending(a={}, b={}):
         retry_now("a")
@@ -362,7 +363,7 @@ class InATestCase(TestCase):
         record_numbers(1, 2)
         assert Forwarded(delivered=1) == forward_all()
         assert [1] == refunds()
-        assert 2 == state_of().failed_position
+        assert [(2, "blocked", 1)] == failures()
 
     def test_events_that_nobody_wants_in_one_test_hide_none_in_another_(self):
         follow_numbers()
@@ -426,4 +427,4 @@ class InATransactionTestCase(TransactionTestCase):
         record_numbers(1)
         record_numbers(*range(9), type="test.Other")
         assert Forwarded(delivered=1) == forward_all()
-        assert not ConsumerState.objects.exists()
+        assert 0 == state_of().attempts

@@ -61,6 +61,21 @@ def test_status_as_json_is_one_document(declare: Declare) -> None:
     )
 
 
+def test_status_tells_what_of_a_running_consumer_has_failed(failing: None) -> None:
+    (line,) = [line for line in run("eventstore_status").splitlines() if line.startswith("billing")]
+    (billing,) = json.loads(run("eventstore_status", "--json"))["consumers"]
+
+    assert ["billing", "running", "6", "0", "-", "1", "stream", "blocked"] == line.split()
+    assert ("running", "1 stream blocked", 1, 1, 0) == (
+        billing["state"],
+        billing["reason"],
+        billing["partitions"],
+        billing["blocked"],
+        billing["parked"],
+    )
+    assert billing["failing_since"] is not None
+
+
 def test_status_fails_for_a_lag_above_the_given_one(declare: Declare) -> None:
     declare(billing={}, idle={"EVENTS": ["nothing.Wanted"]})
     save(1, 2, 3)

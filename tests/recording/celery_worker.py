@@ -19,7 +19,12 @@ app.config_from_object("django.conf:settings", namespace="CELERY")
 directory = os.environ["EVENTSTORE_TEST_BROKER_DIRECTORY"]
 app.conf.update(
     broker_url="filesystem://",
-    broker_transport_options={"data_folder_in": directory, "data_folder_out": directory, "polling_interval": 0.05},
+    broker_transport_options={
+        "data_folder_in": directory,
+        "data_folder_out": directory,
+        "control_folder": f"{directory}/control",
+        "polling_interval": 0.05,
+    },
     worker_hijack_root_logger=False,
 )
 

@@ -298,9 +298,10 @@ def test_a_task_that_is_called_is_a_function(seen):
 @override_settings(EVENTSTORE={"WAKE_UP": False})
 def test_a_workers_process_takes_the_context_and_ends_only_after_its_handlers(spawn, tmp_path):
     broker = tmp_path / "broker"
-    broker.mkdir()
+    (broker / "control").mkdir(parents=True)
     with Celery("sending", broker="filesystem://", set_as_current=False) as sending:
-        folders = {"data_folder_in": str(broker), "data_folder_out": str(broker)}
+        folders = {name: str(broker) for name in ("data_folder_in", "data_folder_out")}
+        folders["control_folder"] = str(broker / "control")
         sending.conf.update(broker_transport_options=folders, task_ignore_result=True)
         with event_context(actor="ada", correlation_id="c-1"):
             sending.send_task("tests.record_in_task", args=[7])

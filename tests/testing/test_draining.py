@@ -19,7 +19,7 @@ from django_eventstore.exceptions import EventStoreError, UnknownConsumer
 from django_eventstore.forwarding import forward_all
 from django_eventstore.forwarding.celery import wake_up
 from django_eventstore.handlers import handler_registry
-from django_eventstore.models import ConsumerState, Epoch
+from django_eventstore.models import ConsumerState, Epoch, FailedDelivery
 from django_eventstore.signals import delivery_failed, events_committed, send
 from django_eventstore.store import log_state
 from django_eventstore.testing import (
@@ -321,7 +321,7 @@ def test_what_a_handler_raises_is_raised_and_names_consumer_and_event_below(fail
         f"A delivery failed: consumer failing, {COUNTED} (position {below.failures[0].position}, event {entry.event_id}): "
         "Refused(2)"
     ) == str(below)
-    assert [1] == refunds()
+    assert [1, 3] == refunds()
 
 
 def test_the_stream_is_named_where_there_is_one():
@@ -407,7 +407,7 @@ def test_a_failure_is_tried_again_at_once_by_the_next_drain(failing):
         drain()
     with pytest.raises(Refused):
         drain()
-    assert 2 == ConsumerState.objects.get(pk="failing").attempts
+    assert 2 == FailedDelivery.objects.get(consumer="failing").attempts
     failing.clear()
     drain()
     assert [1, 2, 3] == refunds()
@@ -450,7 +450,7 @@ def test_what_fails_again_in_the_same_drain_is_returned_once(failing):
     with override_settings(EVENTSTORE={"WAKE_UP": False, "RETRY_BASE": at_once, "RETRY_CAP": at_once}):
         drained = drain(raise_errors=False)
     assert ["failing"] == [failure.consumer for failure in drained.failures]
-    assert 1 < ConsumerState.objects.get(pk="failing").attempts
+    assert 1 < FailedDelivery.objects.get(consumer="failing").attempts
 
 
 def test_what_fails_on_another_thread_meanwhile_is_not_of_this_drain():

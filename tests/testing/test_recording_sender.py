@@ -8,7 +8,7 @@ import pytest
 
 from django_eventstore import Outcome, record
 from django_eventstore.testing import RecordingSender
-from tests.delivery import COUNTED, forwarder_of, numbers_of, offset_of, record_numbers, retry_now, state_of
+from tests.delivery import COUNTED, failure_of, failures, forwarder_of, numbers_of, record_numbers, retry_now, state_of
 from tests.shop.events import OrderCancelled
 from tests.shop.models import Order
 
@@ -56,7 +56,7 @@ def test_an_exception_in_the_script_is_raised_and_the_batch_comes_again():
     forwarder = forwarder_of(sender)
     forwarder.get_and_send()
     assert [] == sender.entries
-    assert None is state_of().failed_position
+    assert ([], 1) == (failures(), state_of().attempts)
     retry_now()
     forwarder.get_and_send()
     assert [[1], [1]] == batches_of(sender)
@@ -82,7 +82,7 @@ def test_an_outcome_and_a_function_in_the_script_are_the_answer():
     record_numbers(1, 2)
     forwarder_of(sender).get_and_send()
     assert [1] == numbers_of(sender.entries)
-    assert "not this one" in state_of().error
+    assert "not this one" in failure_of(2).error
 
 
 def test_events_of_a_type_are_refused():
@@ -91,8 +91,7 @@ def test_events_of_a_type_are_refused():
     [entry] = record(COUNTED, {"n": 2})
     forwarder_of(sender, events=("test.*",)).get_and_send()
     assert [1] == numbers_of(sender.entries)
-    assert offset_of() == state_of().failed_position - 1
-    assert "bad" in state_of().error
+    assert "bad" in failure_of(2).error
     assert entry.type == sender.batches[0].entries[1].type
 
 
@@ -103,7 +102,7 @@ def test_what_the_script_refuses_stays_refused_with_its_error():
     sender = RecordingSender([refuse_all], refuse={"*": Refused("by type")})
     record_numbers(1)
     forwarder_of(sender).get_and_send()
-    assert "by the script" in state_of().error
+    assert "by the script" in failure_of(1).error
 
 
 def test_a_pattern_that_selects_nothing_is_an_error():

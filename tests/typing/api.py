@@ -34,10 +34,32 @@ from django_eventstore import (
     suppressed,
     upcast,
 )
-from django_eventstore.consumers import Progress
+from django_eventstore.consumers import (
+    Progress,
+    Standing,
+    declared_consumer,
+    discard,
+    forget_keys,
+    move,
+    once,
+    rename,
+    retry,
+    set_partitions,
+    skip,
+)
+from django_eventstore.consumers import retire as retire_consumer
 from django_eventstore.events import retire
-from django_eventstore.exceptions import ConcurrencyError, EpochChanged, EventStoreError
+from django_eventstore.exceptions import (
+    ConcurrencyError,
+    EpochChanged,
+    EventStoreError,
+    PermanentError,
+    RetryAfter,
+    Unavailable,
+)
 from django_eventstore.forwarding import Forwarded
+from django_eventstore.inspection import FailureStatus, delivery_decisions, failed_deliveries, failure_status
+from django_eventstore.models import FailedDelivery
 from django_eventstore.recording import Changes, EventContextMiddleware, drain_after_commit
 from django_eventstore.signals import events_committed
 from django_eventstore.testing import (
@@ -179,6 +201,17 @@ def tell(event: OrderCancelled) -> None: ...
 async def check(event: OrderCancelled) -> None: ...
 
 
+@handles(OrderCancelled, max_attempts=3, on_parked="continue", replay=False)
+def pay(event: OrderCancelled, entry: EventEntry) -> None:
+    if entry.is_replay or not once(str(entry.event_id), scope="pay"):
+        return
+    if event.reason == "closed":
+        raise PermanentError("The account is closed.")
+    if event.reason == "busy":
+        raise RetryAfter(timedelta(minutes=10))
+    raise Unavailable("The bank does not answer.")
+
+
 def handlers_stay_functions(entry: EventEntry) -> None:
     refund(cancelled, entry)
     refund(cancelled)  # type: ignore[call-arg]
@@ -186,6 +219,8 @@ def handlers_stay_functions(entry: EventEntry) -> None:
     handles(OrderCancelled, mode="later")  # type: ignore[arg-type]
     handles(OrderCancelled, transaction="none")  # type: ignore[arg-type]
     handles(3)  # type: ignore[arg-type]
+    handles(OrderCancelled, on_parked="stop")  # type: ignore[arg-type]
+    RetryAfter(10)  # type: ignore[arg-type]
 
 
 def reading() -> None:
@@ -223,6 +258,23 @@ def sending() -> None:
     progress: Progress | None = OffsetStore().load("warehouse")
     Outcome(3)  # type: ignore[call-arg]
     del delivered, progress
+
+
+def operating() -> None:
+    failures = failed_deliveries(consumer="warehouse", types=["orders.*"], using="default")
+    status: FailureStatus = failure_status(failures[0])
+    asked: int = retry(failures, by="ann", per_second=10)
+    retry([failures[0]], by="ann", payload={"order_id": 1})
+    skip(FailedDelivery.objects.filter(position=status.position), by="ann")
+    discard(failures, by="ann", reason="orders of a bot")
+    discard(failures, by="ann")  # type: ignore[call-arg]
+    who: list[str] = [decision.by for decision in delivery_decisions(using="default")]
+    before: int = move(declared_consumer("warehouse"), 0, using="default")
+    set_partitions(declared_consumer("warehouse"), 4, using="default")
+    standing: Standing = rename("depot", declared_consumer("warehouse"), using="default")
+    offset: int = retire_consumer("depot", using="default").offset
+    forgotten: int = forget_keys(older_than=timedelta(days=30))
+    del asked, who, before, standing, offset, forgotten
 
 
 def failing(order: Order) -> tuple[str, int, int | None]:

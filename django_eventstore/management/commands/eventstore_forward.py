@@ -8,7 +8,6 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from ...consumers import ConsumerLoop
 from ...forwarding import forward_all
 from ...forwarding.follow import StopOnSignal, follow
 from ...signals import batch_delivered, delivery_failed
@@ -64,13 +63,13 @@ class Command(EventStoreCommand):
         def on_failed(*, consumer: str, position: int | None, **kwargs: object) -> None:
             failed[consumer] = position
 
-        batch_delivered.connect(on_delivered, sender=ConsumerLoop)
+        batch_delivered.connect(on_delivered)
         delivery_failed.connect(on_failed)
         try:
             while forward_all(consumers=names, using=using).more:
                 pass
         finally:
-            batch_delivered.disconnect(on_delivered, sender=ConsumerLoop)
+            batch_delivered.disconnect(on_delivered)
             delivery_failed.disconnect(on_failed)
         for name, number in sorted(totals.items()):
             self.stdout.write(f"{name}: {number}")
