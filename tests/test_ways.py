@@ -55,7 +55,6 @@ class Shop(Project):
         for block in blocks(WAYS / page, language="python"):
             self.write(block)
         self.manage("migrate", "--verbosity", "0")
-        self.manage("check", "--database", "default", "--fail-level", "WARNING")
 
     def expect_bad_days(self) -> None:
         """Die where the environment says so; and be taken over from after two seconds."""
@@ -176,6 +175,7 @@ def _stopped(shop: Shop) -> int:
 
 def test_the_warehouse_receives_what_the_sender_publishes(shop: Shop) -> None:
     shop.prepare("messaging.md")
+    shop.manage("check", "--database", "default", "--fail-level", "WARNING")
     for command in shop.commands("messaging.md"):
         shop.manage(*command)
     warehouse = shop.start("warehouse.py")
@@ -298,6 +298,7 @@ def warehouse(shop: Shop) -> Iterator[Warehouse]:
 
 def test_the_forwarder_runs_every_handler(shop: Shop, warehouse: Warehouse) -> None:
     shop.prepare("forwarder.md")
+    shop.manage("check", "--database", "default", "--fail-level", "WARNING")
     cancel, status = shop.commands("forwarder.md")
     shop.manage(*cancel)
     assert "Subject: Your order 1 is cancelled" in shop.manage("eventstore_forward", "--once")
@@ -341,7 +342,8 @@ def test_a_warehouse_that_fails_is_told_again_with_the_same_key(shop: Shop, ware
     shop.expect_bad_days()
     warehouse.statuses.append(503)
     shop.manage(*CANCEL)
-    shop.manage("eventstore_forward", "--once", status=1)
+    said = shop.manage("eventstore_forward", "--once", status=1)
+    assert "tried again: orders.handlers.tell_warehouse (its sender)." in said
     time.sleep(1)  # the longest first wait
     shop.manage("eventstore_forward", "--once")
     assert (2, 1) == (len(warehouse.keys), len(set(warehouse.keys)))
@@ -385,7 +387,9 @@ def test_the_warehouse_reads_the_cancelled_order(shop: Shop, url: str) -> None:
 
 
 def test_a_reader_that_dies_before_its_commit_reads_the_same_page_again(shop: Shop, url: str) -> None:
-    shop.insert("warehouse.py", 'if os.environ.get("DIE"): os._exit(9)', before="database.execute(\n            'UPDATE")
+    shop.insert(
+        "warehouse.py", 'if os.environ.get("DIE"): os._exit(9)', before="database.execute(\n            'UPDATE"
+    )
     assert KILLED == _reader(shop, url, DIE="1").wait(check=False)
     assert 0 == _stopped(shop)
     for _ in range(2):
