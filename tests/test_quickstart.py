@@ -3,52 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.documentation import DOCS, README, ROOT, Block, blocks, manage_commands
+from tests.documentation import DOCS, README, blocks, manage_commands
+from tests.tutorial import Project
 
 pytestmark = pytest.mark.no_database
-
-
-class Project:
-    """A project that is made by following a page."""
-
-    def __init__(self, directory: Path) -> None:
-        inherited = {name: value for name, value in os.environ.items() if name != "DJANGO_SETTINGS_MODULE"}
-        self.environment = {**inherited, "PYTHONPATH": str(ROOT)}
-        self._run(directory, "-m", "django", "startproject", "shop")
-        self.directory = directory / "shop"
-        self.manage("startapp", "orders")
-
-    def _run(self, directory: Path, *arguments: str) -> str:
-        done = subprocess.run(
-            (sys.executable, *arguments),
-            cwd=directory,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-        assert done.returncode == 0, f"{arguments}\n{done.stdout}\n{done.stderr}"
-        return done.stdout + done.stderr
-
-    def manage(self, *arguments: str) -> str:
-        return self._run(self.directory, "manage.py", *arguments)
-
-    def write(self, block: Block) -> None:
-        """A block that begins with the path of a file is the file; what is said of the settings is added to them."""
-        match = re.match(r"# ((?:shop|orders)/\w+\.py)\n", block.text)
-        if match:
-            path = self.directory / match[1]
-            before = path.read_text() + "\n" if path.name == "settings.py" else ""
-            path.write_text(before + block.text)
 
 
 def _snippet(page: str, containing: str) -> str:
