@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import cast
@@ -195,23 +196,29 @@ def test_its_end_closes_the_listening_connection() -> None:
 
 
 class Brief:
-    """A pause that only counts; nothing is waited for."""
+    """A pause that ends the wait when it has been asked for 30 times since the last renew()."""
 
     def __init__(self) -> None:
-        self.count = 0
+        self.renew()
+
+    def renew(self) -> None:
+        self.left = 30
 
     def __call__(self, seconds: float, files: Sequence[int] = ()) -> bool:
-        self.count += 1
-        return self.count > 50
+        time.sleep(min(seconds, 0.02))
+        self.left -= 1
+        return self.left <= 0
 
 
 @pytest.mark.mariadb
 @pytest.mark.sqlite
 @pytest.mark.django_db(transaction=True)
 def test_a_commit_of_another_connection_is_noticed_and_nothing_else(elsewhere: Elsewhere) -> None:
-    made = waiter("default", pause=Brief())
+    pause = Brief()
+    made = waiter("default", pause=pause)
     assert not made.wait(HOUR, seen=0)
     elsewhere(save, 1).result(30)
+    pause.renew()
     assert made.wait(HOUR, seen=0)
     assert not waiter("default", pause=Brief()).wait(HOUR, seen=1)
 
