@@ -157,4 +157,3 @@ def regrouped_with_a_blocked_stream(play: Play, fault: str) -> list[Violation]:
     play.divide(1)
     play.drain(**options)
     return play.violations(consumers=("outside",))
-
