@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -13,6 +14,9 @@ from django.db import InterfaceError, OperationalError, close_old_connections
 from tests.concurrency.delivery import faults, sinks, steps
 
 IDLE = 0.005
+DIRECTORY = "EVENTSTORE_TEST_DIRECTORY"
+FAULT = "EVENTSTORE_TEST_DELIVERY_FAULT"
+"""Plants one in every worker of a run, to see by hand which tests find it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,8 +86,9 @@ def work(options: Options) -> None:
     from django_eventstore.forwarding import forward_all
 
     declare(options)
-    if options.fault:
-        faults.plant(options.fault)
+    fault = options.fault or os.environ.get(FAULT)
+    if fault:
+        faults.plant(fault)
     if options.step:
         steps.stop_at(options.step, hit=options.hit)
     while True:
