@@ -106,7 +106,7 @@ def test_a_move_takes_a_kept_lease_away_and_is_followed() -> None:
     loop.run(**ENOUGH, keep=True)  # finds out when it saves
     assert not loop.is_kept
     loop.run(**ENOUGH, keep=True)
-    assert [1, 2, 3] == sender.batches[-1]
+    assert [1, 2, 3] == sender.numbers[-3:]
     assert 3 == offset_of()
     loop.let_go()
 
