@@ -1,7 +1,19 @@
 """All figures, in the order of the table."""
 
 from tests.benchmarks.definition import Figure
-from tests.benchmarks.figures import bulk, draining, idle, pages, record_one, sequencing, writers
+from tests.benchmarks.figures import (
+    backlog,
+    bulk,
+    draining,
+    handwritten,
+    idle,
+    open_transaction,
+    pages,
+    poison,
+    record_one,
+    sequencing,
+    writers,
+)
 
 __all__ = ["FIGURES"]
 
@@ -18,5 +30,9 @@ FIGURES: dict[str, Figure] = {
         pages.FIGURE,
         draining.BATCH,
         draining.EVENT,
+        handwritten.FIGURE,
+        backlog.FIGURE,
+        poison.FIGURE,
+        open_transaction.FIGURE,
     )
 }
