@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from datetime import timezone
 from typing import Any
 from uuid import UUID
 
@@ -302,3 +303,19 @@ def test_a_flushed_log_gets_a_new_identity() -> None:
 
     assert again.log != first.log
     assert (1, again.log) == (again.epoch, EventStore().get().log)
+
+
+@pytest.mark.postgresql
+def test_times_are_right_whatever_the_zone_of_the_session_is():
+    """Behind PgBouncer in transaction mode a statement may run in a session that Django has not set up."""
+    (saved,) = EventStore().save("test.Timed", {})
+    EventStore().get()
+    with connection.cursor() as cursor:
+        cursor.execute("SET timezone = 'Asia/Kolkata'")
+    try:
+        (entry,) = EventStore().get().entries
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("SET timezone = 'UTC'")
+    assert saved.timestamp == entry.timestamp
+    assert timezone.utc == entry.timestamp.tzinfo

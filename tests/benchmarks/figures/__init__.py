@@ -1,7 +1,20 @@
 """All figures, in the order of the table."""
 
 from tests.benchmarks.definition import Figure
-from tests.benchmarks.figures import bulk, draining, idle, latency, pages, record_one, sequencing, writers
+from tests.benchmarks.figures import (
+    backlog,
+    bulk,
+    draining,
+    handwritten,
+    idle,
+    latency,
+    open_transaction,
+    pages,
+    poison,
+    record_one,
+    sequencing,
+    writers,
+)
 
 __all__ = ["FIGURES"]
 
@@ -19,5 +32,9 @@ FIGURES: dict[str, Figure] = {
         draining.BATCH,
         draining.EVENT,
         latency.FIGURE,
+        handwritten.FIGURE,
+        backlog.FIGURE,
+        poison.FIGURE,
+        open_transaction.FIGURE,
     )
 }
