@@ -12,7 +12,7 @@ TESTS  ?= tests
 ARGS   ?=
 
 # What no database can change: these run once, beside SQLite.
-PLAIN_TESTS := tests/events tests/packaging tests/test_docs.py tests/test_public_api.py
+PLAIN_TESTS := tests/events tests/packaging tests/test_docs.py tests/test_public_api.py tests/test_ways.py
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:

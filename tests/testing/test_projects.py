@@ -11,7 +11,7 @@ from django.conf import settings
 
 from tests import databases
 from tests.documentation import DOCS, blocks
-from tests.test_quickstart import Project
+from tests.tutorial import Project
 
 TESTING = DOCS / "guides" / "testing.md"
 PLUGIN = "django_eventstore.testing.plugin"
