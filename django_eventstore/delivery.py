@@ -42,7 +42,7 @@ class Batch:
     sender whose effects live there commits effect and offset together. It raises LeaseLost when another worker holds the
     consumer. Senders to the outside leave it alone: the loop saves the offset after what was accepted.
 
-    ``is_saved(position)`` is asked, outside of the transaction, when an error came after ``advance()``: whether it has
+    ``is_saved(position)`` is asked, outside of the transaction, when one has failed: whether ``advance()`` in it has
     committed all the same, since the answer of the server was lost, or what failed is a hook that ran after the commit.
 
     ``begin()`` is called first in each such transaction: should this worker be stopped in the middle, its time-outs let the

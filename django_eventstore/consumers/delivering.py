@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from django.db import close_old_connections
+from django.db import close_old_connections, connections
 
 from ..delivery import Batch, DeliveryPolicy, Outcome
 from ..exceptions import LeaseLost
@@ -108,10 +108,13 @@ class Delivery:
         except LeaseLost:
             raise
         except Exception as error:  # noqa: BLE001 - whatever a sender raises means that it is unavailable
+            self._reconnect()
             if is_careful:
                 self.book.outlive(position_of(entries[0]))
             return self._unavailable(entries, error, queue)
         refused = _refused(outcome, entries[:done])
+        if refused:
+            self._reconnect()
         if is_careful and (refused or not done):
             self.book.outlive(position_of(entries[0]))
         if queue is not None and refused:
@@ -156,6 +159,7 @@ class Delivery:
 
     def _is_saved(self, position: int, queue: Queue | None) -> bool:
         """Whether what a sender saved has committed. Raises LeaseLost."""
+        self._reconnect()
         if position not in self._advanced:
             return False
         with self.tenure.transaction():
@@ -165,6 +169,12 @@ class Delivery:
                 return not rows.exists()
             progress = OffsetStore(self.using).load(self.consumer, partition=self.tenure.partition)
             return progress is not None and progress.offset >= position
+
+    def _reconnect(self) -> None:
+        """One that broke while a transaction ended is left without autocommit: what follows in it would never commit."""
+        connection = connections[self.using]
+        if not connection.in_atomic_block and not connection.autocommit:
+            connection.close()
 
     def _save(
         self,

@@ -66,7 +66,7 @@ class HandlerSender(EventSender):
                         break
                 self._advance(batch, batch.entries[done - 1])
         except Exception as error:
-            if not done or not self._has_committed(batch, batch.entries[done - 1], error):
+            if not self._has_committed(batch, batch.entries[max(done, 1) - 1], error):
                 raise
         return Outcome(done=done)
 

@@ -119,6 +119,38 @@ def test_a_connection_that_is_lost_while_the_server_commits_doubles_nothing(scop
     assert 3 == offset_of()
 
 
+@BOTH
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_connection_that_is_lost_just_after_a_transaction_is_of_no_use_any_more(scope, fails, monkeypatch):
+    """Django leaves it without autocommit, and inside of that no transaction begins or ends."""
+    set_autocommit, lost = connection._set_autocommit, []
+
+    def lose(autocommit):
+        if autocommit and handled and not lost:
+            lost.append(True)
+            raise OperationalError("Lost connection to server during query")
+        set_autocommit(autocommit)
+
+    handled = []
+
+    def deed(n):
+        handled.append(n)
+        if fails and not lost:
+            raise Failed
+
+    declare(deed, scope=scope)
+    record_in("a", 1)
+    record_in("b", 2)
+    monkeypatch.setattr(connection, "_set_autocommit", lose)
+    for _ in range(2):
+        forward()
+        retry_now()
+    assert lost
+    assert [1, 2] == refunds()
+    assert [] == failures()
+    assert 2 == offset_of()
+
+
 def test_what_was_rolled_back_at_its_commit_is_not_passed_over_when_the_consumer_then_waits(monkeypatch):
     """The batch came as far as saving its offset, and its commit failed; then its last event found no payment service."""
     commit, refusals = connection._commit, [OperationalError("deferred constraint")]

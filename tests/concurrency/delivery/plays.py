@@ -9,7 +9,7 @@ from django_eventstore.models import FailedDelivery
 from tests.concurrency.delivery import faults
 from tests.concurrency.delivery.outcome import Violation
 from tests.concurrency.delivery.play import Play, until
-from tests.concurrency.delivery.sinks import LIMIT, stream_name
+from tests.concurrency.delivery.sinks import FAR_APART, LIMIT
 
 Drama = Callable[[Play, str], list[Violation]]
 
@@ -124,14 +124,14 @@ def healed_and_recorded_meanwhile(play: Play, fault: str) -> list[Violation]:
 
 
 def _streams_of_both_halves(play: Play) -> None:
-    play.record(*map(stream_name, range(24)), rounds=2)
+    play.record(*FAR_APART, rounds=2)
 
 
 def divided_while_one_is_frozen(play: Play, fault: str) -> list[Violation]:
     """Two partitions become one while a worker of the first is between send and save."""
     options: dict[str, Any] = {"consumers": ("outside",)}
     play.divide(2)
-    play.record(*map(stream_name, range(24)), rounds=2)
+    play.record(*FAR_APART, rounds=2)
     frozen = play.fork(step="before save", **options)
     assert frozen.frozen()
     with faults.planted_here(fault):
@@ -145,10 +145,9 @@ def divided_while_one_is_frozen(play: Play, fault: str) -> list[Violation]:
 def regrouped_with_a_blocked_stream(play: Play, fault: str) -> list[Violation]:
     """A stream is blocked in a partition that is ahead; then its slot is in one that is behind."""
     options: dict[str, Any] = {"consumers": ("outside",), "fault": fault}
-    streams = tuple(map(stream_name, range(24)))
     play.divide(2)
-    play.record(*streams, rounds=2)
-    play.make_bad(*streams)
+    play.record(*FAR_APART, rounds=2)
+    play.make_bad(*FAR_APART)
     # The first partition is held by somebody who dies: only the second one comes on.
     frozen = play.fork(step="after acquire", **options)
     assert frozen.frozen()

@@ -38,6 +38,10 @@ def stream_name(number: int) -> str:
     return f"s-{number}"
 
 
+FAR_APART = tuple(f"s-{number}" for number in range(0, 24 * 37, 37))
+"""Streams with slots in every partition of a few, also by the simple sum of SQLite."""
+
+
 def effect_of(stream: str, number: int) -> int:
     return int(stream.partition("-")[2]) * PER_STREAM + number
 
