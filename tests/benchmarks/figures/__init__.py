@@ -12,6 +12,7 @@ from tests.benchmarks.figures import (
     poison,
     record_one,
     sequencing,
+    woken,
     writers,
 )
 
@@ -34,5 +35,6 @@ FIGURES: dict[str, Figure] = {
         backlog.FIGURE,
         poison.FIGURE,
         open_transaction.FIGURE,
+        woken.FIGURE,
     )
 }
