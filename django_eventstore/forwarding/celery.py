@@ -115,4 +115,10 @@ class WakeUp:
             return silence
 
 
-wake_up = WakeUp(send=forward.apply_async)
+def _send(**arguments: Any) -> None:
+    # A project may make its app after this import, and its broker is the one to be asked: the task is that of whichever app
+    # is the current one now.
+    forward.apply_async(**arguments)
+
+
+wake_up = WakeUp(send=_send)

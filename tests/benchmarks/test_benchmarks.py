@@ -75,6 +75,23 @@ def test_a_quick_run_prints_a_row_for_every_comparison_of_every_figure_of_the_da
 
 
 @pytest.mark.no_database
+@pytest.mark.postgresql
+def test_a_quick_run_beside_an_open_transaction_prints_its_row() -> None:
+    """SQLite has one writer at a time."""
+    run = subprocess.run(
+        [sys.executable, "-m", "tests.benchmarks", "beside-open-transaction", "--quick", "--database", "postgresql"],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+    assert (run.returncode, run.stderr if run.returncode else "") == (0, "")
+    assert run.stdout.count(" (beside-open-transaction) | PostgreSQL | ") == 1
+
+
+@pytest.mark.no_database
 def test_every_database_has_its_figures_and_every_target_is_for_a_database_of_its_figure() -> None:
     for figure in FIGURES.values():
         assert set(figure.databases) <= set(databases.VENDORS)

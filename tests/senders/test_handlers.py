@@ -135,6 +135,86 @@ def test_a_batch_of_failing_events_leaves_nothing():
     assert [(1, "blocked", 1), (2, "blocked", 1)] == failures()
 
 
+@pytest.mark.parametrize(
+    "bad, expected",
+    [
+        (1, [1, 1, 2, 3, 4]),
+        (3, [1, 2, 3, 1, 2, 3, 4]),
+        (4, [1, 2, 3, 4, 1, 2, 3, 4]),
+    ],
+)
+def test_what_was_before_a_failing_event_of_a_batch_is_repeated_in_one_transaction(bad, expected):
+    calls = []
+
+    def follow(event):
+        calls.append(event["n"])
+        refund(event)
+        if event["n"] == bad:
+            raise Failed
+
+    declare(follow, scope="batch")
+    record_numbers(1, 2, 3, 4)
+    assert 3 == forward().delivered
+    assert expected == calls
+    assert [n for n in (1, 2, 3, 4) if n != bad] == refunds()
+    assert [(bad, "blocked", 1)] == failures()
+    saved = [0, *([bad - 1] if bad > 1 else []), bad, *([4] if bad < 4 else [])]
+    assert saved == list(ConsumerOffset.objects.order_by("id").values_list("offset", flat=True))
+
+
+def test_an_event_of_a_batch_that_fails_once_is_handled_at_once():
+    calls = []
+
+    def follow(event):
+        calls.append(event["n"])
+        refund(event)
+        if calls == [1, 2]:
+            raise Failed
+
+    declare(follow, scope="batch")
+    record_numbers(1, 2, 3)
+    assert 3 == forward().delivered
+    assert [1, 2, 1, 2, 3] == calls
+    assert [1, 2, 3] == refunds()
+    assert [] == failures()
+
+
+def test_a_batch_that_fails_elsewhere_when_it_is_repeated_is_repeated_event_by_event():
+    calls = []
+
+    def follow(event):
+        calls.append(event["n"])
+        refund(event)
+        if event["n"] == 3 or len(calls) == 5:
+            raise Failed
+
+    declare(follow, scope="batch")
+    record_numbers(1, 2, 3, 4)
+    assert 3 == forward().delivered
+    assert [1, 2, 3, 1, 2, 1, 2, 3, 4] == calls
+    assert [1, 2, 4] == refunds()
+    assert [(3, "blocked", 1)] == failures()
+
+
+def test_a_repeated_batch_that_takes_too_long_leaves_the_failed_event_for_the_next():
+    clock, calls = Clock(), []
+
+    def follow(event):
+        calls.append(event["n"])
+        refund(event)
+        if calls == [1, 2, 3]:
+            raise Failed
+        if len(calls) > 3:
+            clock.now += 30
+
+    declare(follow, scope="batch")
+    record_numbers(1, 2, 3)
+    consumer = declared_consumer("numbers")
+    assert 3 == EventForwarder(consumer, sender=HandlerSender(**consumer.options, clock=clock)).get_and_send().delivered
+    assert [1, 2, 3, 1, 2, 3] == calls
+    assert [1, 2, 3] == refunds()
+
+
 @BOTH
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit, GeneratorExit])
 def test_a_worker_that_is_stopped_leaves_effect_and_offset_together(scope, stop):

@@ -13,6 +13,7 @@ from tests.benchmarks.figures import (
     poison,
     record_one,
     sequencing,
+    woken,
     writers,
 )
 
@@ -36,5 +37,6 @@ FIGURES: dict[str, Figure] = {
         backlog.FIGURE,
         poison.FIGURE,
         open_transaction.FIGURE,
+        woken.FIGURE,
     )
 }
