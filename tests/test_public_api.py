@@ -31,7 +31,7 @@ ROOT_NAMES = [
 
 PACKAGES = {
     "django_eventstore": ROOT_NAMES,
-    "django_eventstore.senders": ["EventSender", "HandlerSender"],
+    "django_eventstore.senders": ["Capabilities", "EventSender", "HandlerSender"],
     "django_eventstore.signals": ["batch_delivered", "delivery_failed", "event_recorded", "events_committed", "send"],
     "django_eventstore.delivery": ["Batch", "DeliveredEntry", "Outcome"],
     "django_eventstore.tasks": ["forward"],

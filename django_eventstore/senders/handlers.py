@@ -12,7 +12,7 @@ from django.db import transaction
 from ..delivery import Batch, DeliveredEntry, Outcome
 from ..exceptions import LeaseLost, Unavailable
 from ..handlers import Handler, TransactionScope, call_handler
-from .base import EventSender
+from .base import Capabilities, EventSender, position_of
 
 __all__ = ["HandlerSender"]
 
@@ -28,6 +28,8 @@ class HandlerSender(EventSender):
     rolled back and repeated event by event, so that the failing one is found and nothing of it stays. Either way, what of
     a batch takes longer than five seconds is left for the next, so that the bounds of a run and a pause are looked at.
     """
+
+    capabilities = Capabilities(transactional=True)
 
     def __init__(
         self,
@@ -76,7 +78,7 @@ class HandlerSender(EventSender):
             except (LeaseLost, Unavailable):
                 raise
             except Exception as error:  # noqa: BLE001 - whatever a handler raises is the event's failure
-                return Outcome(done=done + 1, refused={_position(entry): error})
+                return Outcome(done=done + 1, refused={position_of(entry): error})
         return Outcome(done=len(batch.entries))
 
     def _call(self, entry: DeliveredEntry) -> None:
@@ -85,10 +87,4 @@ class HandlerSender(EventSender):
                 call_handler(handler, entry)
 
     def _advance(self, batch: Batch, entry: DeliveredEntry) -> None:
-        batch.advance(_position(entry))
-
-
-def _position(entry: DeliveredEntry) -> int:
-    if entry.position is None:
-        raise ValueError(f"{entry!r} has no position: only entries that were read from the log are delivered.")
-    return entry.position
+        batch.advance(position_of(entry))
