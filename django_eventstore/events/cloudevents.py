@@ -7,9 +7,8 @@ hand, since an event is then a few strings put together; every output is read by
 from __future__ import annotations
 
 import re
-import string
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from urllib.parse import quote, urlsplit
 from uuid import UUID
@@ -18,6 +17,7 @@ import msgspec
 
 from ..exceptions import PermanentError
 from .entry import DeliveredEntry
+from .templates import EntryTemplate
 
 __all__ = [
     "BATCH_MEDIA_TYPE",
@@ -92,10 +92,11 @@ class CloudEvents:
     epoch: int
     source: str = ""
     dataschema: str = DEFAULT_DATASCHEMA
+    _dataschema: EntryTemplate = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         validate_source(self.source)
-        validate_dataschema(self.dataschema)
+        object.__setattr__(self, "_dataschema", dataschema_template(self.dataschema))
 
     def attributes(self, entry: DeliveredEntry) -> dict[str, str | int]:
         """The context attributes of an entry by name, without those that have no value."""
@@ -109,7 +110,7 @@ class CloudEvents:
             "epoch": self.epoch,
         }
         if self.dataschema:
-            found["dataschema"] = self.dataschema.format(type=entry.type, version=entry.version)
+            found["dataschema"] = self._dataschema.fill(entry)
         if entry.position is not None:
             found["sequence"] = sequence(entry.position)
         if entry.stream:
@@ -138,23 +139,19 @@ class CloudEvents:
 
 def validate_source(source: str) -> None:
     """Raise ValueError unless it is empty or a URI reference."""
-    if source and not _URI_CHARACTERS.fullmatch(source):
+    if not isinstance(source, str) or (source and not _URI_CHARACTERS.fullmatch(source)):
         raise ValueError(f"source must be a URI reference, like 'https://shop.example/orders', got {source!r}.")
 
 
-def validate_dataschema(template: str) -> None:
-    """Raise ValueError unless it is empty or makes an absolute URI of a type and a version."""
-    if not template:
-        return
-    try:
-        fields = {name for _, name, _, _ in string.Formatter().parse(template) if name is not None}
-        uri = template.format(type="orders.OrderPlaced", version=1)
-    except (LookupError, ValueError) as error:
-        raise ValueError(f"dataschema takes the fields {{type}} and {{version}} only, got {template!r}.") from error
-    if not (fields <= {"type", "version"} and urlsplit(uri).scheme and _URI_CHARACTERS.fullmatch(uri)):
+def dataschema_template(text: str) -> EntryTemplate:
+    """The template. Raises ValueError unless it is empty or makes an absolute URI of a type and a version."""
+    template = EntryTemplate(text, option="dataschema", fields=("type", "version"))
+    uri = text.format(type="orders.OrderPlaced", version=1)
+    if text and not (urlsplit(uri).scheme and _URI_CHARACTERS.fullmatch(uri)):
         raise ValueError(
-            f"dataschema must make an absolute URI, like 'https://shop.example/{{type}}/{{version}}', got {template!r}."
+            f"dataschema must make an absolute URI, like 'https://shop.example/{{type}}/{{version}}', got {text!r}."
         )
+    return template
 
 
 def rfc3339(moment: datetime) -> str:

@@ -14,8 +14,8 @@ from .cloudevents import (
     DEFAULT_DATASCHEMA,
     MEDIA_TYPE,
     CloudEvents,
+    dataschema_template,
     rfc3339,
-    validate_dataschema,
     validate_source,
 )
 from .entry import DeliveredEntry
@@ -60,7 +60,7 @@ class WireFormat:
         if self.shape not in get_args(Shape):
             raise ValueError(f"format must be one of {', '.join(map(repr, get_args(Shape)))}, got {self.shape!r}.")
         validate_source(self.source)
-        validate_dataschema(self.dataschema)
+        dataschema_template(self.dataschema)
 
     def writer(self, *, log: UUID, epoch: int) -> Callable[[DeliveredEntry], WireEvent]:
         """What writes entries of this log and epoch. For an entry that cannot be written it raises PermanentError."""

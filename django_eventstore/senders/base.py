@@ -115,9 +115,13 @@ class ProcessLocal(Generic[Held]):
     _lock: threading.RLock
     _held: Held | None
 
-    def __init__(self, make: Callable[[], Held], *, close: Callable[[Held], None]) -> None:
+    def __init__(
+        self, make: Callable[[], Held], *, close: Callable[[Held], None], usable: Callable[[Held], bool] | None = None
+    ) -> None:
+        """``usable`` is asked before each use of one that was used before; if it is not, another is made."""
         self._make = make
         self._close = close
+        self._usable = usable
         self._begin()
         _made.add(self)
 
@@ -125,6 +129,8 @@ class ProcessLocal(Generic[Held]):
     def use(self) -> Iterator[Held]:
         """This process's. When the block raises it is closed, its state being unknown; the next use makes another."""
         with self._lock:
+            if self._held is not None and self._usable is not None and not self._usable(self._held):
+                self._drop()
             if self._held is None:
                 self._held = self._make()
             try:
