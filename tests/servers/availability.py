@@ -11,6 +11,7 @@ from tests import databases
 from tests.servers.errors import ServerMissing
 from tests.servers.mariadb import find_program
 from tests.servers.postgresql_binaries import find_binaries, find_wheel_binaries
+from tests.servers.rabbitmq import RABBITMQ_URL, connect, find_rabbitmq, rabbitmq_url
 from tests.servers.slow_log import find_compiler
 
 
@@ -70,6 +71,21 @@ def _mariadb_binaries() -> None:
     find_program("mariadb-install-db", "mysql_install_db")
 
 
+def _rabbitmq() -> None:
+    import amqp
+
+    try:
+        connect(rabbitmq_url()).close()
+    except (OSError, amqp.exceptions.AMQPError) as exc:
+        raise ServerMissing(
+            f"no RabbitMQ answers ({exc}); install and start Debian's rabbitmq-server, or set {RABBITMQ_URL}"
+        ) from exc
+
+
+def _rabbitmq_binaries() -> None:
+    find_rabbitmq()
+
+
 def _compiler() -> None:
     find_compiler()
 
@@ -79,6 +95,8 @@ SERVICES: Final[dict[str, Callable[[], None]]] = {
     "mariadb": _mariadb,
     "postgres-binaries": _postgres_binaries,
     "mariadb-binaries": _mariadb_binaries,
+    "rabbitmq": _rabbitmq,
+    "rabbitmq-binaries": _rabbitmq_binaries,
     "compiler": _compiler,
 }
 """What a test can need, by name: a shared server of each kind, and the programs to start private ones."""
