@@ -89,23 +89,24 @@ class Proxy:
         pair = (client, server)
         with self._lock:
             self._pairs.add(pair)
-        try:
-            with contextlib.suppress(OSError, ValueError):
-                self._pass_on(client, server)
-        finally:
-            self._end(pair)
+        # One thread for each direction: a server goes on reading while its answers are not read.
+        back = threading.Thread(target=self._pass_on, args=(server, client), kwargs={"upstream": False}, daemon=True)
+        back.start()
+        self._pass_on(client, server, upstream=True)
+        self._end(pair)
+        back.join()
 
-    def _pass_on(self, client: socket.socket, server: socket.socket) -> None:
-        with selectors.DefaultSelector() as selector:
-            selector.register(client, selectors.EVENT_READ, server)
-            selector.register(server, selectors.EVENT_READ, client)
+    def _pass_on(self, source: socket.socket, target: socket.socket, *, upstream: bool) -> None:
+        with contextlib.suppress(OSError, ValueError), selectors.DefaultSelector() as selector:
+            selector.register(source, selectors.EVENT_READ)
             while self._mode != "cut":
                 if self._mode == "frozen":
                     time.sleep(_LOOK)
-                    continue
-                for key, _ in selector.select(_LOOK):
-                    if not self._pass_piece(key.fileobj, key.data, upstream=key.data is server):
-                        return
+                elif selector.select(_LOOK) and not self._pass_piece(source, target, upstream=upstream):
+                    break
+        for end in (source, target):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
 
     def _pass_piece(self, source: socket.socket, target: socket.socket, *, upstream: bool) -> bool:
         piece = source.recv(_PIECE)

@@ -21,6 +21,8 @@ CHUNK = 100
 """How many are published between two looks at the lease."""
 POLL_EVERY = 32
 """How many are published between two looks for answers: the broker must not wait for us while we write."""
+LARGE = 16 * 1024
+"""Bytes of a message after which answers are looked for at once: it may come back as it is."""
 LOOK = 1.0
 """Seconds between two looks at the lease while waiting."""
 # The broker's words for a message that it will never take: too large for it, or with a property that it forbids.
@@ -87,7 +89,7 @@ class Publication:
             if self.careful:
                 self._await(confirms, most=0)
                 self.careful = False
-            elif number % POLL_EVERY == 0:
+            elif number % POLL_EVERY == 0 or len(ready.message.body) > LARGE:
                 self.link.poll()
             if confirms.nacked and not self.refuse_nacked:
                 return
