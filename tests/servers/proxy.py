@@ -63,12 +63,12 @@ class Proxy:
 
     def _listen(self, port: int) -> socket.socket:
         listener = socket.create_server(("127.0.0.1", port))
+        listener.settimeout(_LOOK)
         self._accepting = threading.Thread(target=self._accept, args=(listener,), daemon=True)
         self._accepting.start()
         return listener
 
     def _accept(self, listener: socket.socket) -> None:
-        listener.settimeout(_LOOK)
         while listener.fileno() >= 0:
             try:
                 client, _ = listener.accept()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
@@ -53,14 +54,17 @@ class RabbitMQNode:
     A node left running ends with the process that started it.
     """
 
-    def __init__(self, directory: Path) -> None:
-        """Prepare ``directory`` (made if absent). Raises ServerMissing when RabbitMQ is not installed."""
+    def __init__(self, directory: Path, *, settings: Mapping[str, object] | None = None) -> None:
+        """Prepare ``directory`` (made if absent). ``settings`` go into rabbitmq.conf. Raises ServerMissing."""
         self._program = find_rabbitmq()
         self.directory = directory.resolve()
         self.directory.mkdir(parents=True, exist_ok=True)
         self.port = free_port()
         self._distribution_port = free_port()
         self.log = self.directory / "log"
+        lines = [f"{name} = {value}\n" for name, value in (settings or {}).items()]
+        (self.directory / "rabbitmq.conf").write_text("".join(lines))
+        (self.directory / "plugins").write_text("[].")
         self._supervised = Supervised(account=None, directory=self.directory, log=self.log)
 
     @property
@@ -70,7 +74,6 @@ class RabbitMQNode:
     def start(self, *, timeout: float = 90.0) -> Self:
         """Start the node and return when it answers."""
         home = self.directory
-        (home / "plugins").write_text("[].")
         self._supervised.launch(
             [self._program],
             ready=self._answers,
@@ -84,7 +87,7 @@ class RabbitMQNode:
                 "RABBITMQ_MNESIA_BASE": str(home / "mnesia"),
                 "RABBITMQ_LOG_BASE": str(home / "logs"),
                 "RABBITMQ_PID_FILE": str(home / "pid"),
-                "RABBITMQ_CONFIG_FILE": str(home / "none"),
+                "RABBITMQ_CONFIG_FILE": str(home / "rabbitmq.conf"),
                 "RABBITMQ_CONF_ENV_FILE": str(home / "none.conf"),
                 "RABBITMQ_ENABLED_PLUGINS_FILE": str(home / "plugins"),
             },

@@ -7,6 +7,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import timedelta
 from urllib.parse import urlsplit
 
@@ -21,7 +22,7 @@ from django_eventstore.senders.rabbitmq import RabbitMQSender
 from django_eventstore.senders.rabbitmq import sender as sender_module
 from django_eventstore.testing.contracts import LOG, Arrival, ContractEntry, SenderContract
 from tests.servers.proxy import Proxy
-from tests.servers.rabbitmq import connect, rabbitmq_url
+from tests.servers.rabbitmq import RabbitMQNode, connect, rabbitmq_url
 
 pytestmark = [pytest.mark.no_database, pytest.mark.needs("rabbitmq")]
 
@@ -429,3 +430,98 @@ def test_the_broker_of_celery_is_used_when_no_other_is_named(broker, monkeypatch
     assert [] == sender.check()
     assert Outcome(done=5) == sender.send(contract.batch(entries))
     assert wanted(entries) == ids(broker.read(5))
+
+
+@pytest.fixture
+def node(server_directory) -> Iterator[RabbitMQNode]:
+    node = RabbitMQNode(server_directory / "rabbitmq", settings={"max_message_size": 20_000})
+    node.start()
+    yield node
+    node.delete()
+
+
+class Ground:
+    """An exchange and a quorum queue on a private node, and what was received from them."""
+
+    def __init__(self, node: RabbitMQNode) -> None:
+        self.node = node
+        self.declare()
+        self.sender = RabbitMQSender(
+            exchange="orders", url=node.url, timeout=SHORT, connect_timeout=SHORT, routing_key="{stream}"
+        )
+
+    def declare(self) -> None:
+        with connect(self.node.url) as connection:
+            channel = connection.channel()
+            channel.exchange_declare("orders", "topic", durable=True, auto_delete=False)
+            channel.queue_declare("orders", durable=True, auto_delete=False, arguments={"x-queue-type": "quorum"})
+            channel.queue_bind("orders", "orders", "#")
+
+    def received(self) -> list[str]:
+        with connect(self.node.url) as connection:
+            channel = connection.channel()
+            return ids(list(iter(lambda: channel.basic_get("orders", no_ack=True), None)))
+
+    def deliver(self, entries: list[ContractEntry], *, disturb=lambda: None, repair=lambda: None) -> None:
+        """As the loop does it. Disturbs in the middle, and repairs after the first error."""
+        asked, done, repaired, deadline = [], 0, False, time.monotonic() + 120
+
+        def still_held() -> bool:
+            asked.append(1)
+            if len(asked) == 5:
+                disturb()
+            return True
+
+        while done < len(entries) and time.monotonic() < deadline:
+            try:
+                outcome = self.sender.send(contract.batch(entries[done:], still_held=still_held))
+            except Unavailable:
+                if not repaired:
+                    repair()
+                repaired = True
+                time.sleep(0.1)
+            else:
+                assert {} == outcome.refused
+                done += outcome.done
+        assert len(entries) == done
+
+
+@pytest.mark.needs("rabbitmq-binaries")
+def test_a_node_that_is_stopped_killed_frozen_and_emptied_gets_every_event(node):
+    ground, sent = Ground(node), []
+
+    def entries(first: int) -> list[ContractEntry]:
+        sent.extend(contract.entries(2_000, first=first, streams=20))
+        return sent[-2_000:]
+
+    ground.deliver(entries(1), disturb=node.stop, repair=node.start)
+    ground.deliver(entries(2_001), disturb=node.kill, repair=node.start)
+    ground.deliver(entries(4_001), disturb=node.freeze, repair=node.thaw)
+    received = ground.received()
+    assert set(wanted(sent)) == set(received)
+    contract.first_come_in_order(sent, [Arrival(name, "{}") for name in received])
+    # One batch in flight at each of the three: what is repeated is bounded.
+    assert len(received) - len(sent) <= 3 * 1_000
+
+    # A message that the broker will never take is found, and it alone is refused.
+    bad = contract.entries(9, first=6_001)
+    bad[4].payload = '{"text":"%s"}' % ("x" * 30_000)
+    outcomes, done = [], 0
+    while done < 9:
+        with suppress(Unavailable):
+            outcomes.append(ground.sender.send(contract.batch(bad[done:])))
+            done += outcomes[-1].done
+    assert {6_005} == {position for outcome in outcomes for position in outcome.refused}
+    assert {name for name in wanted(bad) if name != str(bad[4].event_id)} == set(ground.received())
+
+    # Restarted with nothing in it: the exchange is gone, which is nobody's fault but the sender's.
+    node.stop()
+    node.forget()
+    node.start()
+    last = contract.entries(5, first=7_001)
+    with pytest.raises(Unavailable, match="orders"):
+        ground.sender.send(contract.batch(last))
+    ground.declare()
+    ground.deliver(last)
+    assert wanted(last) == ground.received()
+    ground.sender.close()

@@ -12,20 +12,30 @@ from typing import Any
 import amqp
 from amqp import spec
 from kombu import Connection
-from kombu.transport import pyamqp
 
 from ...exceptions import Unavailable
 from .confirms import Confirms
 
-__all__ = ["Link", "speaks_amqp"]
+__all__ = ["Link", "require_amqp"]
 
 GOODBYE = 2.0
 """Seconds that a polite close may take."""
 
 
-def speaks_amqp(connection: Connection) -> bool:
-    """Whether kombu reaches this broker by py-amqp."""
-    return issubclass(connection.get_transport_cls(), pyamqp.Transport)
+SCHEMES = ("amqp", "amqps", "pyamqp")
+
+
+def require_amqp(url: object, what: str) -> None:
+    """Raise ValueError unless this URL, or list of URLs, is of AMQP. Looks at it only: kombu would import what serves it."""
+    urls = url.split(";") if isinstance(url, str) else url
+    if not isinstance(urls, (list, tuple)) or not urls:
+        raise ValueError(f"RabbitMQ: {what} must be a URL, or several joined by ';'.")
+    for each in urls:
+        scheme = str(each).partition("://")[0]
+        if scheme not in SCHEMES:
+            raise ValueError(
+                f"RabbitMQ: {what} is not AMQP: it begins with {scheme[:20]!r}, and not with 'amqp' or 'amqps'."
+            )
 
 
 def _open(connection: Connection, *, connect: timedelta, silence: timedelta, named: bool) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import timedelta
-from typing import Literal
+from typing import Any, Literal
 
 import amqp
 from celery import current_app
@@ -18,7 +18,7 @@ from ...events.templates import EntryTemplate
 from ...events.wire import Shape, WireEvent, WireFormat
 from ...exceptions import LeaseLost, PermanentError, Unavailable
 from ..base import EventSender, ProcessLocal, Receipts
-from .link import Link, speaks_amqp
+from .link import Link, require_amqp
 from .publication import Publication, Ready
 
 __all__ = ["RabbitMQSender"]
@@ -149,19 +149,14 @@ class RabbitMQSender(EventSender):
     def _broker(self) -> Connection:
         """Where to connect to. Raises ValueError when that is no AMQP broker. Connects to nothing."""
         if self.url is not None:
-            return _amqp(Connection(self.url, ssl=self.tls or False), "The url")
+            require_amqp(self.url, "the url")
+            return Connection(self.url, ssl=self.tls or False)
         if current_app.main != "default":
-            return _amqp(current_app.connection_for_write(), "There is no url, and Celery's broker")
-        url = getattr(settings, "CELERY_BROKER_URL", None)  # no app is loaded: what Django's settings hold for one
-        if not url:
-            raise ValueError("RabbitMQ: there is no url, and no Celery app whose broker could be used.")
-        return _amqp(Connection(url, ssl=self.tls or False), "There is no url, and Celery's broker")
-
-
-def _amqp(connection: Connection, what: str) -> Connection:
-    if not speaks_amqp(connection):
-        raise ValueError(f"RabbitMQ: {what} is not AMQP: {connection.as_uri()}")
-    return connection
+            require_amqp(current_app.conf.broker_write_url or current_app.conf.broker_url, "Celery's broker")
+            return current_app.connection_for_write()
+        url: Any = getattr(settings, "CELERY_BROKER_URL", None)  # no app is loaded: what Django's settings hold for one
+        require_amqp(url, "Celery's broker")
+        return Connection(url, ssl=self.tls or False)
 
 
 def _unavailable(error: Exception) -> Unavailable:
