@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import time
-import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import timedelta
-from urllib.parse import urlsplit
 
 import amqp
 import celery
@@ -22,62 +20,10 @@ from django_eventstore.senders.rabbitmq import RabbitMQSender
 from django_eventstore.senders.rabbitmq import sender as sender_module
 from django_eventstore.testing.contracts import LOG, Arrival, ContractEntry, SenderContract
 from tests.servers.proxy import Proxy
-from tests.servers.rabbitmq import RabbitMQNode, connect, rabbitmq_url
+from tests.servers.rabbitmq import RabbitMQNode, connect
+from tests.services.broker import SHORT, Broker, ids, wanted
 
 pytestmark = [pytest.mark.no_database, pytest.mark.needs("rabbitmq")]
-
-SHORT = timedelta(seconds=2)
-
-
-class Broker:
-    """The shared broker through a proxy, with an exchange and queues of this test alone."""
-
-    def __init__(self, **queue: object) -> None:
-        self.name = f"eventstore-test-{uuid.uuid4().hex}"
-        self.straight = connect(rabbitmq_url())
-        self.channel = self.straight.channel()
-        self.channel.exchange_declare(self.name, "topic", durable=True, auto_delete=False)
-        self.queues: list[str] = []
-        upstream = urlsplit(rabbitmq_url())
-        self.proxy = Proxy(str(upstream.hostname), upstream.port or 5672)
-        self.url = upstream._replace(netloc=f"guest:guest@127.0.0.1:{self.proxy.port}").geturl()
-        self.got: list[amqp.Message] = []
-        self.senders: list[RabbitMQSender] = []
-
-    def queue(self, *keys: str, **arguments: object) -> str:
-        """A durable queue, bound for these routing keys."""
-        name = f"{self.name}-{len(self.queues)}"
-        self.channel.queue_declare(name, durable=True, auto_delete=False, arguments=arguments or None)
-        for key in keys or ("#",):
-            self.channel.queue_bind(name, self.name, key)
-        self.queues.append(name)
-        return name
-
-    def read(self, atleast: int, queue: str | None = None) -> list[amqp.Message]:
-        """All that the queue has had so far."""
-        name, deadline = queue or self.queues[0], time.monotonic() + 5
-        while True:
-            message = self.channel.basic_get(name, no_ack=True)
-            if message is not None:
-                self.got.append(message)
-            elif len(self.got) >= atleast or time.monotonic() > deadline:
-                return list(self.got)
-            else:
-                time.sleep(0.02)
-
-    def sender(self, **options: object) -> RabbitMQSender:
-        defaults = {"exchange": self.name, "url": self.url, "timeout": SHORT, "connect_timeout": SHORT}
-        self.senders.append(RabbitMQSender(**{**defaults, **options}))
-        return self.senders[-1]
-
-    def close(self) -> None:
-        for sender in self.senders:
-            sender.close()
-        self.proxy.close()
-        for name in self.queues:
-            self.channel.queue_delete(name)
-        self.channel.exchange_delete(self.name)
-        self.straight.close()
 
 
 @pytest.fixture
@@ -85,14 +31,6 @@ def broker() -> Iterator[Broker]:
     broker = Broker()
     yield broker
     broker.close()
-
-
-def ids(messages: list[amqp.Message]) -> list[str]:
-    return [str(message.properties["message_id"]) for message in messages]
-
-
-def wanted(entries: list[ContractEntry]) -> list[str]:
-    return [str(entry.event_id) for entry in entries]
 
 
 contract = SenderContract()
