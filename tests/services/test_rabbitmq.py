@@ -78,12 +78,12 @@ class TestRabbitMQSender(RabbitMQContract):
 
 class TestRabbitMQSenderToAQuorumQueue(RabbitMQContract):
     queue_arguments = {"x-queue-type": "quorum"}
-    many = 2_000
+    many = 600
 
 
 class TestRabbitMQSenderWithStructuredEvents(RabbitMQContract):
     options = {"format": "structured", "max_in_flight": 7}
-    many = 1_000
+    many = 300
 
     def payload(self, message: amqp.Message) -> str:
         # The data is the last member, byte for byte as it was recorded.

@@ -10,14 +10,16 @@ from datetime import timedelta
 from typing import Any
 
 import amqp
-from amqp import spec
 from kombu import Connection
 
 from ...exceptions import Unavailable
 from .confirms import Confirms
+from .frames import Message, publish_frames
 
 __all__ = ["Link", "require_amqp"]
 
+GATHERED = 64 * 1024
+"""Bytes of messages that are written at once: a system call costs as much as a message."""
 GOODBYE = 2.0
 """Seconds that a polite close may take."""
 
@@ -81,6 +83,7 @@ class Link:
         self._broken = False
         self._blocked = False
         self._tag = 0
+        self._unwritten = bytearray()
         self._confirms: Confirms | None = None
         self._exchanges = {""}
         self._selector = selectors.DefaultSelector()
@@ -109,28 +112,48 @@ class Link:
         """What is answered from now on goes here; late answers to what was published before are dropped."""
         self._confirms = confirms
 
-    def publish(self, message: amqp.Message, *, exchange: str, routing_key: str, mandatory: bool) -> int:
-        """Write the message and wait for nothing. Returns its delivery tag."""
+    def publish(self, message: Message, *, exchange: str, routing_key: str, mandatory: bool) -> int:
+        """Put the message on its way and wait for nothing. Returns its delivery tag.
+
+        It may still be here when this returns: ``poll`` and ``wait`` write what has gathered. Raises PermanentError for a
+        message that does not fit into AMQP; nothing of it was written.
+        """
+        self._unwritten += publish_frames(
+            message,
+            exchange=exchange,
+            routing_key=routing_key,
+            mandatory=mandatory,
+            channel=self._channel.channel_id,
+            frame_max=self._raw.frame_max,
+        )
         self._tag += 1
-        # Not basic_publish(): it looks for a frame before each message, which costs more than the message.
-        self._channel.send_method(spec.Basic.Publish, "Bssbb", (0, exchange, routing_key, mandatory, False), message)
+        if len(self._unwritten) > GATHERED:
+            self._write()
         return self._tag
 
     def poll(self) -> None:
         """Read the answers that are there."""
+        self._write()
         while self._is_readable(0):
             self._raw.drain_events(timeout=self._silence)
 
     def wait(self, seconds: float) -> None:
         """Read answers, after waiting for the first of them at most so long."""
+        self._write()
         if self._is_readable(seconds):
             self._raw.drain_events(timeout=self._silence)
             self.poll()
+
+    def _write(self) -> None:
+        if self._unwritten:
+            self._raw.transport.write(self._unwritten)
+            self._unwritten = bytearray()
 
     def assert_exchange(self, exchange: str, *, type: str, declare: bool) -> None:
         """Declare the exchange, or see that it is there: once per connection. A missing one ends the channel."""
         if exchange in self._exchanges:
             return
+        self._write()
         try:
             self._channel.exchange_declare(exchange, type, passive=not declare, durable=True, auto_delete=False)
         except amqp.exceptions.ChannelError as error:

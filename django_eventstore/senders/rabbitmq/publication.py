@@ -13,6 +13,7 @@ from ...delivery import Batch, DeliveredEntry
 from ...exceptions import PermanentError, Unavailable
 from ..base import Receipts
 from .confirms import Confirms
+from .frames import Message
 from .link import Link
 
 __all__ = ["Publication", "Ready"]
@@ -33,7 +34,7 @@ IMPOSSIBLE = (311, 406)
 class Ready:
     """A message, and where it goes."""
 
-    message: amqp.Message
+    message: Message
     exchange: str
     routing_key: str
 
@@ -79,12 +80,12 @@ class Publication:
                 return
             try:
                 ready = self.make(entry)
+                tag = self.link.publish(
+                    ready.message, exchange=ready.exchange, routing_key=ready.routing_key, mandatory=self.mandatory
+                )
             except PermanentError as error:
                 self.receipts.refuse(number, error)
                 continue
-            tag = self.link.publish(
-                ready.message, exchange=ready.exchange, routing_key=ready.routing_key, mandatory=self.mandatory
-            )
             confirms.published(tag, number, entry)
             if self.careful:
                 self._await(confirms, most=0)

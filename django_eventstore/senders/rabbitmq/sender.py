@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any, Literal
 
-import amqp
 from celery import current_app
 from django.conf import settings
 from django.core.checks import CheckMessage, Error
@@ -18,14 +17,13 @@ from ...events.templates import EntryTemplate
 from ...events.wire import Shape, WireEvent, WireFormat
 from ...exceptions import LeaseLost, PermanentError, Unavailable
 from ..base import EventSender, ProcessLocal, Receipts
+from .frames import SHORT, Message, octets
 from .link import Link, require_amqp
 from .publication import Publication, Ready
 
 __all__ = ["RabbitMQSender"]
 
 MEBIBYTE = 1024 * 1024
-SHORT = 255
-"""Octets of the longest short string of AMQP 0-9-1: names and properties."""
 
 
 class RabbitMQSender(EventSender):
@@ -117,30 +115,34 @@ class RabbitMQSender(EventSender):
     def _maker(self, link: Link, write: Callable[[DeliveredEntry], WireEvent]) -> Callable[[DeliveredEntry], Ready]:
         def make(entry: DeliveredEntry) -> Ready:
             exchange, routing_key = self.exchange.fill(entry), self.routing_key.fill(entry)
-            message = self._message(entry, write(entry))
-            for name, value in (("exchange", exchange), ("routing key", routing_key)):
-                if _octets(value) > SHORT:
+            wire = write(entry)
+            message = self._message(entry, wire)
+            for name, value in (
+                ("exchange", exchange),
+                ("routing key", routing_key),
+                ("type", entry.type),
+                ("content type", wire.content_type),
+            ):
+                if octets(value) > SHORT:
                     raise PermanentError(f"The {name} {value!r} is longer than {SHORT} octets.")
             link.assert_exchange(exchange, type=self.exchange_type, declare=self.declare)
             return Ready(message, exchange, routing_key)
 
         return make
 
-    def _message(self, entry: DeliveredEntry, wire: WireEvent) -> amqp.Message:
+    def _message(self, entry: DeliveredEntry, wire: WireEvent) -> Message:
         if len(wire.body) > self.max_bytes:
             raise PermanentError(f"The message has {len(wire.body)} bytes, and max_bytes is {self.max_bytes}.")
-        properties: dict[str, object] = {}
-        if entry.correlation_id and _octets(entry.correlation_id) <= SHORT:
-            properties["correlation_id"] = entry.correlation_id
-        return amqp.Message(
-            wire.body,
+        correlation_id = entry.correlation_id
+        return Message(
+            body=wire.body,
             content_type=wire.content_type,
-            application_headers={**self.headers, **wire.headers},
-            delivery_mode=2,
+            headers={**self.headers, **wire.headers},
             message_id=str(entry.event_id),
             type=entry.type,
             timestamp=int(entry.timestamp.timestamp()),
-            **properties,
+            # One that is too long for the property is in the header all the same.
+            correlation_id=correlation_id if correlation_id and octets(correlation_id) <= SHORT else None,
         )
 
     def _open(self) -> Link:
@@ -170,7 +172,3 @@ def _unavailable(error: Exception) -> Unavailable:
 def _require(fact: bool, otherwise: str) -> None:
     if not fact:
         raise ValueError(otherwise)
-
-
-def _octets(text: str) -> int:
-    return len(text) if text.isascii() else len(text.encode())

@@ -1,7 +1,7 @@
 """All figures, in the order of the table."""
 
 from tests.benchmarks.definition import Figure
-from tests.benchmarks.figures import bulk, draining, idle, pages, record_one, sequencing, writers
+from tests.benchmarks.figures import bulk, draining, idle, pages, rabbitmq, record_one, sequencing, writers
 
 __all__ = ["FIGURES"]
 
@@ -18,5 +18,6 @@ FIGURES: dict[str, Figure] = {
         pages.FIGURE,
         draining.BATCH,
         draining.EVENT,
+        rabbitmq.FIGURE,
     )
 }
