@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import timedelta
+from typing import Any
 
 import amqp
 import celery
@@ -19,6 +20,7 @@ from django_eventstore.exceptions import PermanentError, Unavailable
 from django_eventstore.senders.rabbitmq import RabbitMQSender
 from django_eventstore.senders.rabbitmq import sender as sender_module
 from django_eventstore.testing.contracts import LOG, Arrival, ContractEntry, SenderContract
+from tests.documentation import DOCS, blocks
 from tests.servers.proxy import Proxy
 from tests.servers.rabbitmq import RabbitMQNode, connect
 from tests.services.broker import SHORT, Broker, ids, wanted
@@ -463,3 +465,21 @@ def test_a_node_that_is_stopped_killed_frozen_and_emptied_gets_every_event(node)
     ground.deliver(last)
     assert wanted(last) == ground.received()
     ground.sender.close()
+
+
+def test_the_snippets_of_the_guide_declare_send_and_read(broker):
+    settings, declare, read = (block.text for block in blocks(DOCS / "guides" / "rabbitmq.md", language="python"))
+    queue = f"{broker.name}-guide"
+    broker.queues.append(queue)
+    exec(
+        declare.replace('"warehouse"', repr(queue)).replace('"orders"', repr(broker.name)), {"channel": broker.channel}
+    )
+    scope: dict[str, Any] = {}
+    exec(settings, scope)
+    exec(read, scope)
+    [options] = [consumer["OPTIONS"] for consumer in scope["EVENTSTORE"]["CONSUMERS"].values()]
+    entry = contract.entries(1)[0]
+    entry.type = "orders.OrderPlaced"
+    assert Outcome(done=1) == broker.sender(**{**options, "exchange": broker.name}).send(contract.batch([entry]))
+    [message] = broker.read(1)
+    assert (str(entry.event_id), "orders.OrderPlaced", entry.stream, {"n": 1}) == scope["read"](message)

@@ -36,7 +36,7 @@ def by_default(scale: Scale) -> Measurement:
 
 
 def in_large_batches(scale: Scale) -> Measurement:
-    return _forwarded(scale, limit=1_000)
+    return _forwarded(scale, limit=5_000)
 
 
 def _forwarded(scale: Scale, *, limit: int) -> Measurement:
@@ -120,7 +120,7 @@ FIGURE = Figure(
     needs=("rabbitmq",),
     comparisons=(
         Comparison(
-            title="20,000 entries to RabbitMQ, `LIMIT` 1,000",
+            title="20,000 entries to RabbitMQ, `LIMIT` 5,000",
             measured=Reading(variant="large", quantity=RATE),
             limit=BARE,
             limit_name="a bare pipelined publisher with confirms",
