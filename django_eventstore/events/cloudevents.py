@@ -27,6 +27,7 @@ __all__ = [
     "from_header",
     "sequence",
     "to_header",
+    "trace_of",
 ]
 
 MEDIA_TYPE = "application/cloudevents+json"
@@ -119,8 +120,7 @@ class CloudEvents:
             found["correlationid"] = entry.correlation_id
         if entry.causation_id:
             found["causationid"] = entry.causation_id
-        if '"traceparent"' in entry.metadata:
-            found.update(_trace(entry.metadata))
+        found.update(trace_of(entry.metadata))
         _require_permitted(found, entry)
         return found
 
@@ -159,8 +159,10 @@ def rfc3339(moment: datetime) -> str:
     return moment.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
-def _trace(metadata: str) -> Mapping[str, str]:
-    """The trace that the event belongs to. What is no trace is left out: it does not make the event undeliverable."""
+def trace_of(metadata: str) -> Mapping[str, str]:
+    """``traceparent`` and ``tracestate`` in metadata. What is no trace is left out: it makes no event undeliverable."""
+    if '"traceparent"' not in metadata:
+        return {}
     try:
         trace = _read_trace(metadata)
     except (msgspec.MsgspecError, UnicodeEncodeError):

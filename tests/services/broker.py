@@ -65,6 +65,7 @@ class Broker:
         self.proxy.close()
         for name in self.queues:
             self.channel.queue_delete(name)
+            self.channel.exchange_delete(name)  # Celery makes one of the same name
         self.channel.exchange_delete(self.name)
         self.straight.close()
 
