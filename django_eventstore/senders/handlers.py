@@ -43,7 +43,7 @@ class HandlerSender(EventSender):
         self.clock = clock
 
     def send(self, batch: Batch) -> Outcome:
-        if self.transaction == "batch" and len(batch.entries) > 1:
+        if self.transaction == "batch" and len(batch.entries) > 1 and batch.still_held():
             try:
                 return self._send_together(batch)
             except (LeaseLost, Unavailable):

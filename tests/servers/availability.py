@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
 from collections.abc import Callable
 from typing import Final
 
@@ -86,6 +87,11 @@ def _rabbitmq_binaries() -> None:
     find_rabbitmq()
 
 
+def _openssl() -> None:
+    if shutil.which("openssl") is None:
+        raise ServerMissing("no openssl found; install the openssl package")
+
+
 def _compiler() -> None:
     find_compiler()
 
@@ -97,6 +103,7 @@ SERVICES: Final[dict[str, Callable[[], None]]] = {
     "mariadb-binaries": _mariadb_binaries,
     "rabbitmq": _rabbitmq,
     "rabbitmq-binaries": _rabbitmq_binaries,
+    "openssl": _openssl,
     "compiler": _compiler,
 }
 """What a test can need, by name: a shared server of each kind, and the programs to start private ones."""

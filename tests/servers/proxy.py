@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import selectors
 import socket
+import ssl
 import threading
 import time
 from typing import Final, Literal
@@ -23,8 +24,10 @@ class Proxy:
     what was frozen passes on then, and what was deafened is cut, since its bytes are gone.
     """
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, *, tls: ssl.SSLContext | None = None) -> None:
+        """``tls``: clients speak TLS to the proxy, and the proxy plain text to the server."""
         self._upstream = (host, port)
+        self._tls = tls
         self._mode: Mode = "open"
         self._delay = 0.0
         self._pairs: set[tuple[socket.socket, socket.socket]] = set()
@@ -82,6 +85,9 @@ class Proxy:
         while self._mode == "frozen":
             time.sleep(_LOOK)
         try:
+            if self._tls is not None:
+                client.settimeout(5)
+                client = self._tls.wrap_socket(client, server_side=True)
             server = socket.create_connection(self._upstream, timeout=5)
         except OSError:
             client.close()
@@ -100,9 +106,10 @@ class Proxy:
         with contextlib.suppress(OSError, ValueError), selectors.DefaultSelector() as selector:
             selector.register(source, selectors.EVENT_READ)
             while self._mode != "cut":
-                if self._mode == "frozen":
+                readable = selector.select(_LOOK)
+                if self._mode == "frozen":  # asked after the wait, or a last piece would pass
                     time.sleep(_LOOK)
-                elif selector.select(_LOOK) and not self._pass_piece(source, target, upstream=upstream):
+                elif readable and not self._pass_piece(source, target, upstream=upstream):
                     break
         for end in (source, target):
             with contextlib.suppress(OSError):
@@ -112,6 +119,8 @@ class Proxy:
         piece = source.recv(_PIECE)
         if not piece:
             return False
+        while isinstance(source, ssl.SSLSocket) and source.pending():
+            piece += source.recv(_PIECE)
         if self._delay:
             time.sleep(self._delay)
         if upstream:

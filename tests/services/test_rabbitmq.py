@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import ssl
+import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import amqp
@@ -483,3 +486,85 @@ def test_the_snippets_of_the_guide_declare_send_and_read(broker):
     assert Outcome(done=1) == broker.sender(**{**options, "exchange": broker.name}).send(contract.batch([entry]))
     [message] = broker.read(1)
     assert (str(entry.event_id), "orders.OrderPlaced", entry.stream, {"n": 1}) == scope["read"](message)
+
+
+class Certificates:
+    """A certificate for 127.0.0.1 that it has signed itself, and one for another name."""
+
+    def __init__(self, directory: Path) -> None:
+        self.here = self._make(directory / "here", "IP:127.0.0.1")
+        self.elsewhere = self._make(directory / "elsewhere", "DNS:elsewhere.example")
+
+    def _make(self, stem: Path, name: str) -> tuple[str, str]:
+        certificate, key = f"{stem}.pem", f"{stem}.key"
+        kind = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=test"]
+        files = ["-keyout", key, "-out", certificate]
+        command = ["openssl", "req", "-x509", *kind, "-addext", f"subjectAltName={name}", *files]
+        subprocess.run(command, check=True, capture_output=True, timeout=60)
+        return certificate, key
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory) -> Certificates:
+    return Certificates(tmp_path_factory.mktemp("certificates"))
+
+
+def tls_of(certificate: tuple[str, str]) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*certificate)
+    return context
+
+
+@pytest.fixture
+def encrypted(broker, certificates) -> Iterator[Callable[..., str]]:
+    """``encrypted(certificate)`` is the URL of the broker behind TLS with it."""
+    proxies: list[Proxy] = []
+
+    def make(certificate: tuple[str, str]) -> str:
+        proxies.append(Proxy("127.0.0.1", broker.proxy.port, tls=tls_of(certificate)))
+        return f"amqps://guest:guest@127.0.0.1:{proxies[-1].port}//"
+
+    yield make
+    for proxy in proxies:
+        proxy.close()
+
+
+@pytest.mark.needs("openssl")
+def test_events_go_by_tls_when_the_certificate_is_right(broker, certificates, encrypted):
+    broker.queue()
+    entries = contract.entries(2_000)
+    entries[7].payload = '{"text":"%s"}' % ("x" * 1_000_000)
+    sender = broker.sender(url=encrypted(certificates.here), tls={"ca_certs": certificates.here[0]})
+    assert Outcome(done=2_000) == sender.send(contract.batch(entries))
+    assert wanted(entries) == ids(broker.read(2_000))
+
+
+@pytest.mark.needs("openssl")
+@pytest.mark.parametrize("trusted", ["here", None])
+def test_a_certificate_that_is_not_trusted_is_the_senders_trouble(broker, certificates, encrypted, trusted):
+    tls = {"ca_certs": certificates.here[0]} if trusted else None
+    with pytest.raises(Unavailable, match=r"(?i)certificate.verify.failed"):
+        broker.sender(url=encrypted(certificates.elsewhere), tls=tls).send(contract.batch(contract.entries(1)))
+
+
+@pytest.mark.needs("openssl")
+def test_a_certificate_of_another_name_is_the_senders_trouble(broker, certificates, encrypted):
+    sender = broker.sender(url=encrypted(certificates.elsewhere), tls={"ca_certs": certificates.elsewhere[0]})
+    with pytest.raises(Unavailable, match=r"mismatch|not valid for"):
+        sender.send(contract.batch(contract.entries(1)))
+
+
+@pytest.mark.needs("openssl")
+def test_a_frozen_broker_behind_tls_is_found_as_well(broker, certificates, encrypted):
+    broker.queue()
+    url = encrypted(certificates.here)
+    sender = broker.sender(url=url, tls={"ca_certs": certificates.here[0]})
+    assert Outcome(done=5) == sender.send(contract.batch(contract.entries(5)))
+    broker.proxy.freeze()
+    for _ in range(2):  # by the connection there is, and by a new one
+        began = time.monotonic()
+        with pytest.raises(Unavailable):
+            sender.send(contract.batch(contract.entries(5, first=6)))
+        assert time.monotonic() - began < 8
+    broker.proxy.open()
+    contract.send_all(sender, contract.entries(5, first=6))
