@@ -197,8 +197,28 @@ def test_an_exchange_of_another_kind_is_the_senders_trouble_and_blames_no_event(
     broker.queue()
     sender = broker.sender(declare=True, exchange_type="fanout")
     for entries in (contract.entries(5), contract.entries(1)):
-        with pytest.raises(Unavailable, match="exchange"):
+        with pytest.raises(Unavailable, match="RabbitMQ: exchange '"):
             sender.send(contract.batch(entries))
+
+
+def test_the_event_that_is_on_its_way_is_not_blamed_for_the_exchange_of_the_next(broker):
+    broker.queue()
+    # The first is refused here, so that the second is still unanswered when the third's exchange is declared.
+    entries = contract.entries(3)
+    entries[0].payload = '{"text":"%s"}' % ("x" * 5_000)
+    for entry, letter in zip(entries, "aab", strict=True):
+        entry.type = f"{letter}.Happened"
+    names = [f"{broker.name}-a.Happened", f"{broker.name}-b.Happened"]
+    broker.channel.exchange_declare(names[0], "topic", durable=True, auto_delete=False)
+    broker.channel.exchange_declare(names[1], "fanout", durable=True, auto_delete=False)
+    broker.channel.queue_bind(broker.queues[0], names[0], "#")
+    sender = broker.sender(exchange=f"{broker.name}-{{type}}", declare=True, max_bytes=5_000)
+    outcome = sender.send(contract.batch(entries))
+    assert {1} == set(outcome.refused)
+    with pytest.raises(Unavailable, match="exchange"):
+        sender.send(contract.batch(entries[2:]))
+    for name in names:
+        broker.channel.exchange_delete(name)
 
 
 def test_an_exchange_is_declared_when_that_is_asked_for(broker):
