@@ -49,7 +49,7 @@ PACKAGES = {
         "record",
         "suppressed",
     ],
-    "django_eventstore.senders": ["EventSender", "HandlerSender"],
+    "django_eventstore.senders": ["Capabilities", "EventSender", "HandlerSender"],
     "django_eventstore.signals": [
         "batch_delivered",
         "consumer_paused",

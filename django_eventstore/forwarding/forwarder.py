@@ -45,7 +45,7 @@ def make_sender(consumer: Consumer) -> EventSender:
         raise ImproperlyConfigured(f"{where} is not a subclass of EventSender.")
     try:
         return sender_class(**consumer.options)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise ImproperlyConfigured(f"{where} does not take these OPTIONS: {error}") from error
 
 

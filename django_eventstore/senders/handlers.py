@@ -12,7 +12,7 @@ from django.db import transaction
 from ..delivery import Batch, DeliveredEntry, Outcome
 from ..exceptions import LeaseLost, Unavailable
 from ..handlers import Handler, TransactionScope, call_handler
-from .base import EventSender
+from .base import Capabilities, EventSender, position_of
 
 __all__ = ["HandlerSender"]
 
@@ -41,6 +41,8 @@ class HandlerSender(EventSender):
     doing it again would do it twice.
     """
 
+    capabilities = Capabilities(transactional=True)
+
     def __init__(
         self,
         *,
@@ -53,7 +55,7 @@ class HandlerSender(EventSender):
         self.clock = clock
 
     def send(self, batch: Batch) -> Outcome:
-        if self.transaction == "event" or len(batch.entries) == 1:
+        if self.transaction == "event" or len(batch.entries) == 1 or not batch.still_held():
             return self._send_one_by_one(batch, batch.entries)
         try:
             return Outcome(done=self._send_together(batch, batch.entries))
@@ -113,7 +115,7 @@ class HandlerSender(EventSender):
                 raise
             except Exception as error:  # noqa: BLE001 - whatever a handler raises is the event's failure
                 if not self._has_committed(batch, entry, error):
-                    return Outcome(done=done + 1, refused={_position(entry): error})
+                    return Outcome(done=done + 1, refused={position_of(entry): error})
         return Outcome(done=len(entries))
 
     def _call(self, entry: DeliveredEntry) -> None:
@@ -123,20 +125,14 @@ class HandlerSender(EventSender):
 
     def _has_committed(self, batch: Batch, entry: DeliveredEntry, error: Exception) -> bool:
         """Whether the transaction that this error came out of stands all the same."""
-        has_committed = batch.is_saved(_position(entry))
+        has_committed = batch.is_saved(position_of(entry))
         if has_committed:
             logger.error(
                 "Consumer %s: an error after the commit of position %d; the event stands, and is not handled again",
-                *(batch.consumer, _position(entry)),
+                *(batch.consumer, position_of(entry)),
                 exc_info=error,
             )
         return has_committed
 
     def _advance(self, batch: Batch, entry: DeliveredEntry) -> None:
-        batch.advance(_position(entry))
-
-
-def _position(entry: DeliveredEntry) -> int:
-    if entry.position is None:
-        raise ValueError(f"{entry!r} has no position: only entries that were read from the log are delivered.")
-    return entry.position
+        batch.advance(position_of(entry))

@@ -143,6 +143,8 @@ class Figure:
     """When the database is emptied and prepared: once, or before each round."""
     comparisons: tuple[Comparison, ...]
     rounds: int = 5
+    needs: tuple[str, ...] = ()
+    """Servers besides the database, of tests.servers.SERVICES. Where one is missing the figure is left out, aloud."""
 
     def __post_init__(self) -> None:
         for comparison in self.comparisons:

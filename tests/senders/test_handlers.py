@@ -15,6 +15,7 @@ from django_eventstore.forwarding import make_sender
 from django_eventstore.models import ConsumerOffset
 from django_eventstore.senders import HandlerSender
 from django_eventstore.senders import handlers as sender_module
+from django_eventstore.senders.base import position_of
 from tests.consumers.test_leases import MINUTE, expire
 from tests.delivery import COUNTED, Clock, failure_of, failures, offset_of, record_numbers, refunds, retry_now, writes
 from tests.shop.events import OrderCancelled
@@ -492,7 +493,7 @@ def test_the_sender_of_handlers_is_made_from_their_consumer():
 
 def test_an_entry_that_does_not_come_from_the_log_is_refused():
     with pytest.raises(ValueError, match="has no position"):
-        sender_module._position(EventEntry(type=COUNTED))
+        position_of(EventEntry(type=COUNTED))
 
 
 def test_a_handler_that_recurses_too_deeply_is_a_failing_event():

@@ -11,6 +11,7 @@ from tests.benchmarks.figures import (
     open_transaction,
     pages,
     poison,
+    rabbitmq,
     record_one,
     sequencing,
     woken,
@@ -38,5 +39,6 @@ FIGURES: dict[str, Figure] = {
         poison.FIGURE,
         open_transaction.FIGURE,
         woken.FIGURE,
+        rabbitmq.FIGURE,
     )
 }
