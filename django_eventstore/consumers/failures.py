@@ -75,6 +75,11 @@ class FailureBook:
         """Whether a worker left events behind that it may have died of."""
         return bool(self._suspects)
 
+    @property
+    def has_blocked(self) -> bool:
+        """Whether any stream waits."""
+        return bool(self._blocked)
+
     def blocks(self, stream: str) -> bool:
         """Whether events of the stream wait behind one that failed."""
         return stream in self._blocked

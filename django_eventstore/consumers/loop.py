@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from uuid import UUID
@@ -338,7 +338,7 @@ class ConsumerLoop:
         def save(position: int) -> None:
             self._advance(work, position)
 
-        pending = [entry for entry in page.entries if self._is_next(work, entry)]
+        pending = self._pending(work, page.entries)
         while pending:
             whole = len(pending)
             sent = work.delivery.send(pending, save=save, upto=page.next_offset)
@@ -349,9 +349,17 @@ class ConsumerLoop:
                 return False
             if sent.done == whole:
                 break
-            pending = [entry for entry in pending[sent.done :] if self._is_next(work, entry)]
+            pending = self._pending(work, pending[sent.done :])
         work.offset = page.next_offset
         return True
+
+    def _pending(self, work: _Tenancy, entries: Sequence[EventEntry]) -> list[EventEntry]:
+        """What of these is to be delivered now; mostly all, and then none is looked at."""
+        if not entries:
+            return []
+        if not work.book.has_blocked and not work.ahead and position_of(entries[0]) > work.state.replay_until:
+            return list(entries)
+        return [entry for entry in entries if self._is_next(work, entry)]
 
     def _is_next(self, work: _Tenancy, entry: EventEntry) -> bool:
         """Whether the entry is to be delivered now: its stream does not wait, and its slot has not had it before."""
