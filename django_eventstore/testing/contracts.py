@@ -8,44 +8,16 @@ import unittest
 import warnings
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta, timezone
-from uuid import UUID, uuid4
+from datetime import timedelta
+from uuid import UUID
 
 from ..delivery import Batch, DeliveredEntry, Outcome
 from ..senders import EventSender
+from .contract_entries import Arrival, ContractEntry
 
 __all__ = ["Arrival", "ContractEntry", "SenderContract"]
 
 LOG = UUID("0198c0de-0000-7000-8000-000000000001")
-
-
-@dataclass(slots=True, kw_only=True)
-class ContractEntry:
-    """An entry as a sender sees it."""
-
-    position: int | None
-    payload: str
-    stream: str = ""
-    event_id: UUID = field(default_factory=uuid4)
-    type: str = "contract.Happened"
-    version: int = 1
-    content_type: str = "application/json"
-    stream_version: int | None = None
-    metadata: str = "{}"
-    timestamp: datetime = field(default_factory=lambda: datetime.now(timezone.utc))
-    correlation_id: str | None = None
-    causation_id: str | None = None
-    subject: str | None = None
-    is_replay: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Arrival:
-    """One event as the receiver got it."""
-
-    event_id: str
-    payload: str
 
 
 def _forever() -> bool:
