@@ -75,7 +75,6 @@ def test_a_quick_run_prints_a_row_for_every_comparison_of_every_figure_of_the_da
     assert expected == printed
 
 
-@pytest.mark.no_database
 @pytest.mark.postgresql
 def test_a_quick_run_beside_an_open_transaction_prints_its_row() -> None:
     """SQLite has one writer at a time."""
