@@ -2,6 +2,7 @@
 #   make test ARGS="-k offsets -x"       passes arguments to pytest
 #   make test-sqlite                     one database only (sqlite, postgresql, mariadb)
 #   make test TESTS=tests/store          part of the suite
+#   make test WORKERS=0                  in one process, for a debugger; by default one process per core
 #   make test PYTHON=python3.13 VENV=.venv-3.13
 
 PYTHON ?= python3
@@ -9,10 +10,11 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 TESTS  ?= tests
+WORKERS ?= auto
 ARGS   ?=
 
 # What no database can change: these run once, beside SQLite.
-PLAIN_TESTS := tests/events tests/packaging tests/test_docs.py tests/test_public_api.py
+PLAIN_TESTS := tests/events tests/packaging tests/test_docs.py tests/test_public_api.py tests/test_ways.py
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -72,7 +74,7 @@ test: $(VENV)/.installed-mysql
 # Also beside SQLite: the tests of private servers run there.
 test-sqlite: $(VENV)/.installed-mysql
 	@echo "== tests on sqlite"
-	EVENTSTORE_TEST_DATABASE=sqlite $(BIN)/python -X dev -m pytest $(TESTS) $(ARGS)
+	EVENTSTORE_TEST_DATABASE=sqlite $(BIN)/python -X dev -m pytest -n $(WORKERS) $(TESTS) $(ARGS)
 
 test-mariadb: $(VENV)/.installed-mysql
 
@@ -80,7 +82,7 @@ test-mariadb: $(VENV)/.installed-mysql
 test-postgresql test-mariadb: test-%: $(VENV)/.installed-test
 	@echo "== tests on $*"
 	@if reason=$$($(BIN)/python -m tests.servers check $* 2>&1); then \
-	  set -x; EVENTSTORE_TEST_DATABASE=$* $(BIN)/python -X dev -m pytest $(TESTS) $(PLAIN_TESTS:%=--ignore=%) $(ARGS); \
+	  set -x; EVENTSTORE_TEST_DATABASE=$* $(BIN)/python -X dev -m pytest -n $(WORKERS) $(TESTS) $(PLAIN_TESTS:%=--ignore=%) $(ARGS); \
 	else \
 	  case "$$reason" in *Traceback*) broken=1;; *) broken="$$CI";; esac; \
 	  if [ -n "$$broken" ]; then echo "FAILED tests on $*: $$reason"; exit 1; fi; \

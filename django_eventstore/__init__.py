@@ -7,17 +7,20 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .consumers import OffsetStore
+    from .context import EventContext, event_context, get_event_context
     from .delivery import Batch, Outcome
-    from .events import event
+    from .events import event, upcast
     from .forwarding import EventForwarder
     from .handlers import handles
     from .models import EventEntry
-    from .recording import arecord, record
+    from .recording import CapturingQuerySet, arecord, capture, record, suppressed
     from .senders import EventSender
     from .store import EventStore, Page
 
 __all__ = [
     "Batch",
+    "CapturingQuerySet",
+    "EventContext",
     "EventEntry",
     "EventForwarder",
     "EventSender",
@@ -26,9 +29,14 @@ __all__ = [
     "Outcome",
     "Page",
     "arecord",
+    "capture",
     "event",
+    "event_context",
+    "get_event_context",
     "handles",
     "record",
+    "suppressed",
+    "upcast",
 ]
 
 __version__ = "0.1.0"
@@ -36,6 +44,8 @@ __version__ = "0.1.0"
 # An app's models.py may import these names while the app registry is still filling; what needs models is found on first use.
 _HOMES = {
     "Batch": "delivery",
+    "CapturingQuerySet": "recording",
+    "EventContext": "context",
     "EventEntry": "models",
     "EventForwarder": "forwarding",
     "EventSender": "senders",
@@ -44,9 +54,14 @@ _HOMES = {
     "Outcome": "delivery",
     "Page": "store",
     "arecord": "recording",
+    "capture": "recording",
     "event": "events",
+    "event_context": "context",
+    "get_event_context": "context",
     "handles": "handlers",
     "record": "recording",
+    "suppressed": "recording",
+    "upcast": "events",
 }
 
 

@@ -24,10 +24,14 @@ class EventStoreConfig(AppConfig):
     def ready(self) -> None:
         from .checks import register_checks
         from .forwarding.celery import wake_up
+        from .forwarding.notifying import notifier
+        from .recording.celery import connect_celery
 
         autodiscover_modules("events", "handlers")
         post_migrate.connect(set_up_log, sender=self, dispatch_uid="django_eventstore.set_up_log")
+        events_committed.connect(notifier, weak=False, dispatch_uid="django_eventstore.notify")
         events_committed.connect(wake_up, weak=False, dispatch_uid="django_eventstore.wake_up")
+        connect_celery()
         register_checks()
 
 

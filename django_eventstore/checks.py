@@ -5,9 +5,12 @@ from __future__ import annotations
 from django.core.checks import CheckMessage, Error, Tags, register
 
 from .conf import setting_problems
-from .consumers.checks import check_consumers
+from .consumers.checks import check_consumers, check_stored_consumers
 from .forwarding.celery_checks import check_beat, check_broker
-from .forwarding.checks import check_senders
+from .forwarding.checks import check_listening, check_senders
+from .inspection.event_checks import check_events, check_stored_types
+from .recording.capture_checks import check_captures
+from .recording.checks import check_handler_modes, check_routing
 from .store.checks import check_databases
 
 __all__ = ["TAG", "check_settings", "register_checks"]
@@ -25,6 +28,18 @@ def check_settings(**kwargs: object) -> list[CheckMessage]:
 
 def register_checks() -> None:
     """Make Django run the checks: ``manage.py check``, and with ``--database default`` those of the database too."""
-    for check in (check_settings, check_consumers, check_senders, check_beat, check_broker):
+    for check in (
+        check_settings,
+        check_consumers,
+        check_senders,
+        check_listening,
+        check_captures,
+        check_beat,
+        check_broker,
+        check_events,
+        check_routing,
+        check_handler_modes,
+    ):
         register(check, TAG)
-    register(check_databases, TAG, Tags.database)
+    for database_check in (check_databases, check_stored_consumers, check_stored_types):
+        register(database_check, TAG, Tags.database)

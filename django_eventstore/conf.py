@@ -73,6 +73,11 @@ class Settings:
     """Whether a commit that recorded events sends a forward task at once, besides the periodic one."""
     WAKE_UP_INTERVAL: timedelta = timedelta(milliseconds=100)
     """Shortest time between two such wake-ups of one process."""
+    NOTIFY: bool = True
+    """Whether a commit that recorded events tells followers (``eventstore_forward --follow``) at once, on PostgreSQL and
+    where one was seen at work; otherwise they look for themselves."""
+    LISTEN_ALIAS: str | None = None
+    """Database alias on which followers listen; beside PgBouncer in transaction mode one that goes to the server directly."""
     RETRY_BASE: timedelta = timedelta(seconds=1)
     """Upper bound of the first delay after a failed delivery; it doubles with each attempt."""
     RETRY_CAP: timedelta = timedelta(minutes=5)
@@ -88,6 +93,12 @@ class Settings:
     """Open failed deliveries of one consumer at which it is paused: then it is not the events that are bad."""
     MAX_CRASHES: int = 3
     """Workers that may die in the middle of an event before it is parked."""
+    AFTER_COMMIT_THREADS: int = 4
+    """Most threads of one process that run handlers with ``mode="after_commit"``."""
+    AFTER_COMMIT_QUEUE: int = 1_000
+    """Most calls of such handlers that wait for a thread; beyond it a call runs in the thread that committed."""
+    AFTER_COMMIT_EXIT: timedelta = timedelta(seconds=10)
+    """How long a process that ends waits for these handlers."""
     PAGE_LIMIT: int = 1_000
     """Most events in one page of the HTTP API; a larger ``limit`` is taken as this."""
 
@@ -97,6 +108,8 @@ def _value_problem(name: str, value: object, default: object) -> str | None:
     if name in _CHOICES:
         choices = _CHOICES[name]
         return None if value in choices else f"must be one of {', '.join(map(repr, choices))}"
+    if default is None:
+        return None if value is None or (isinstance(value, str) and value) else "must be a text or None"
     if isinstance(default, bool):
         return None if isinstance(value, bool) else "must be True or False"
     if isinstance(default, int):

@@ -5,33 +5,16 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from typing import Literal, Protocol
+from datetime import timedelta
+from typing import Literal
 from uuid import UUID
+
+from .events.entry import DeliveredEntry
 
 __all__ = ["Batch", "DeliveredEntry", "DeliveryPolicy", "OnParked", "OnUndecodable", "Outcome"]
 
 OnParked = Literal["block", "continue"]
 OnUndecodable = Literal["retry", "park", "pause"]
-
-
-class DeliveredEntry(Protocol):
-    """What a sender may read of an entry; ``EventEntry`` is one."""
-
-    event_id: UUID
-    type: str
-    version: int
-    content_type: str
-    payload: str
-    stream: str
-    stream_version: int | None
-    metadata: str
-    timestamp: datetime
-    correlation_id: str | None
-    causation_id: str | None
-    subject: str | None
-    position: int | None
-    is_replay: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +41,7 @@ class Batch:
     is_saved: Callable[[int], bool]
     begin: Callable[[], None]
     still_held: Callable[[], bool]
-    """Whether the lease still has time; a sender of many chunks asks before each."""
+    """Whether the lease still has time and nobody has asked the worker to stop; a sender of many chunks asks before each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

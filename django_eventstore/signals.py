@@ -14,6 +14,7 @@ __all__ = [
     "delivery_failed",
     "event_recorded",
     "events_committed",
+    "handler_failed",
     "send",
     "stream_blocked",
     "stream_parked",
@@ -51,6 +52,9 @@ consumer_paused = Signal()
 
 consumer_resumed = Signal()
 """A consumer was resumed. Argument: ``consumer``."""
+
+handler_failed = Signal()
+"""A handler with ``mode="after_commit"`` raised; it is not called again. Arguments: ``handler``, ``entry``, ``error``."""
 
 
 def send(signal: Signal, *, sender: type, **arguments: object) -> None:

@@ -60,6 +60,7 @@ class Demo:
         self.credentials: dict[str, str] = json.loads(output.splitlines()[-1])
         self.customer = Shop(url=self.url, token=self.credentials["customer_token"])
         self.reader = Shop(url=self.url, token=self.credentials["bookkeeping_token"])
+        self.admin = {"name": self.credentials["admin_name"], "password": self.credentials["admin_password"]}
 
     def start(self) -> None:
         """Start all four, then wait for each, so that they load side by side."""
@@ -96,6 +97,7 @@ class Demo:
         Story(
             customer=self.customer,
             reader=self.reader,
+            admin=self.admin,
             supervisor=self.supervisor,
             worker=self.worker,
             puller=self.puller,

@@ -18,7 +18,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Observer", "Shop"]
+__all__ = ["Observer", "Shop", "actor"]
 
 # The shop is on this machine, whatever proxy the terminal has for the world outside.
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -26,6 +26,7 @@ DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 # What is to happen to each type of event: the consumers that handle it. Every event is pulled.
 MAIL, REFUND = "shop.handlers.mail_customer", "shop.handlers.refund"
 CONSUMERS = {
+    "shop.PriceChanged": (),
     "shop.OrderPlaced": (MAIL,),
     "shop.OrderPaid": (),
     "shop.OrderCancelled": (REFUND, MAIL),
@@ -169,7 +170,7 @@ class Observer:
             recorded_at = datetime.fromisoformat(entry["timestamp"].replace("Z", "+00:00")).timestamp()
             seen = Seen(entry=entry, recorded_at=recorded_at)
             self.events.append(seen)
-            self._tell(seen, f"recorded as event {entry['event_id']}", at=recorded_at)
+            self._tell(seen, f"recorded as event {entry['event_id']}{_cause(entry)}", at=recorded_at)
             self._tell(seen, f"in the log at position {entry['position']}")
         self._offset, self._epoch = page["next_offset"], page["epoch"]
 
@@ -208,3 +209,15 @@ class Observer:
                 event_id = headers["Message-ID"].removeprefix("<").removesuffix("@shop.example>")
                 found[event_id] = f"“{headers['Subject']}” in {path.name}"
         return found
+
+
+def actor(entry: dict[str, Any]) -> str | None:
+    """The name of who was logged in; None for what a handler has recorded."""
+    known = entry["metadata"].get("actor")
+    return None if known is None else str(known["label"])
+
+
+def _cause(entry: dict[str, Any]) -> str:
+    if entry["causation_id"] is not None:
+        return f", because of event {entry['causation_id']}"
+    return f", by {actor(entry)} in request {entry['correlation_id']}"

@@ -13,15 +13,19 @@ from typing import Any, Protocol
 
 import pytest
 
+from django_eventstore.testing import plugin
 from tests import databases
 from tests.processes import Process
 from tests.processes import spawn as start_process
-from tests.servers import MariaDBServer, PostgresCluster, missing
+from tests.servers import MariaDBServer, PgBouncer, PostgresCluster, missing
 
 VENDOR_MARKERS = databases.VENDORS
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # By its entry point the plugin is there already, unless the environment was installed before there was one.
+    if not config.pluginmanager.is_registered(plugin):
+        config.pluginmanager.register(plugin, "django_eventstore")
     for vendor in VENDOR_MARKERS:
         config.addinivalue_line("markers", f"{vendor}: runs with this database only (several: with each of them)")
     config.addinivalue_line("markers", "no_database: runs once, in the SQLite run; it uses no shared database")
@@ -136,6 +140,20 @@ def mariadb_server(server_directory: Path) -> Iterator[MariaDBFactory]:
 
     yield make
     _delete_all(servers)
+
+
+@pytest.fixture
+def pgbouncer(server_directory: Path) -> Iterator[Callable[[PostgresCluster], PgBouncer]]:
+    """``pgbouncer(cluster)``: a new running PgBouncer in transaction mode before the cluster."""
+    require("pgbouncer")
+    made: list[PgBouncer] = []
+
+    def make(cluster: PostgresCluster) -> PgBouncer:
+        made.append(PgBouncer(server_directory / f"bouncer{len(made)}", cluster))
+        return made[-1].start()
+
+    yield make
+    _delete_all(made)
 
 
 def _delete_all(servers: list[Any]) -> None:

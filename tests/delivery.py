@@ -16,6 +16,7 @@ from django.test.utils import CaptureQueriesContext
 from django_eventstore import Batch, EventEntry, EventForwarder, EventSender, Outcome, record
 from django_eventstore.consumers import Consumer, OffsetStore
 from django_eventstore.forwarding import celery, forwarder
+from django_eventstore.forwarding.notifying import notifier
 from django_eventstore.handlers import handler_registry
 from django_eventstore.models import ConsumerState, FailedDelivery
 from django_eventstore.recording import forget_known_consumers
@@ -30,11 +31,13 @@ def clean_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A process that declares no handler and has done nothing yet; afterwards the one it was."""
     monkeypatch.setattr(handler_registry, "_handlers", {})
     monkeypatch.setattr(handler_registry, "_sync", {})
+    monkeypatch.setattr(handler_registry, "_after_commit", {})
     monkeypatch.setattr(forwarder, "_forwarders", {})
     monkeypatch.setattr(celery, "_last_beats", {})
     monkeypatch.setattr(celery.wake_up, "_not_before", 0.0)
     monkeypatch.setattr(celery.wake_up, "_failures", 0)
     forget_known_consumers()
+    notifier.forget()
     yield
     forget_known_consumers()
 

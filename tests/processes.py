@@ -45,7 +45,9 @@ def child_environment(using: str | Mapping[str, Any] = "default") -> dict[str, s
 class Process:
     """A running Python process; what it prints goes to two files, so that it never waits for a reader."""
 
-    def __init__(self, arguments: tuple[str, ...], *, environment: Mapping[str, str], directory: Path) -> None:
+    def __init__(
+        self, arguments: tuple[str, ...], *, environment: Mapping[str, str], directory: Path, cwd: Path = ROOT
+    ) -> None:
         self.arguments = arguments
         self.output_path = directory / "stdout"
         self.errors_path = directory / "stderr"
@@ -54,7 +56,7 @@ class Process:
             self._popen = subprocess.Popen(
                 [sys.executable, *arguments],
                 env=environment,
-                cwd=ROOT,
+                cwd=cwd,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=errors,

@@ -105,6 +105,7 @@ INSTALLED_APPS = [
     "rest_framework",
     "django_celery_beat",
     "django_eventstore",
+    "tests.captured",
     "tests.shop",
 ]
 

@@ -4,22 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from io import StringIO
 from typing import Any
 
 import celery
 import pytest
 from django.core.checks import CheckMessage, Error, Tags, registry
 from django.core.management import call_command
-from django.db import connection
+from django.db import DatabaseError, connection, connections
 from django.test import override_settings
 
-from django_eventstore import handles
+from django_eventstore import event, events, handles
 from django_eventstore.checks import TAG, check_settings, register_checks
-from django_eventstore.consumers.checks import check_consumers
-from django_eventstore.forwarding import celery_checks
+from django_eventstore.consumers import OffsetStore, declared_consumers
+from django_eventstore.consumers.checks import check_consumers, check_stored_consumers
+from django_eventstore.forwarding import celery_checks, forward_all
 from django_eventstore.forwarding.celery_checks import SCHEDULER, check_beat, check_broker
-from django_eventstore.forwarding.checks import check_senders
+from django_eventstore.forwarding.checks import check_listening, check_senders
 from django_eventstore.handlers import handler_registry
+from django_eventstore.inspection.event_checks import check_events, check_stored_types
+from django_eventstore.models import ConsumerOffset, ConsumerState
+from django_eventstore.recording.capture_checks import check_captures
+from django_eventstore.recording.checks import check_handler_modes, check_routing
 from django_eventstore.store.checks import check_databases
 from django_eventstore.store.checks.statements import created_objects
 from tests.conftest import MariaDBFactory, PostgresFactory, RegisterDatabase
@@ -111,6 +118,161 @@ def test_what_a_sender_complains_of_is_passed_on() -> None:
         assert ["tests.W001"] == [message.id for message in check_senders()]
 
 
+# --- what the database knows of the consumers
+
+
+def stored_messages(*databases: str) -> list[CheckMessage]:
+    return check_stored_consumers(databases=databases or ["default"])
+
+
+@pytest.mark.django_db(transaction=True)
+def test_declared_consumers_are_silent_before_and_after_they_have_run() -> None:
+    with consumers(billing={"SENDER": RECORDER, "EVENTS": ["test.*"], "START": "beginning"}):
+        assert [] == stored_messages()
+        save(1)
+        forward_all()
+        assert "billing" == ConsumerState.objects.get().consumer
+        assert [] == stored_messages()
+
+
+@pytest.mark.django_db
+def test_an_offset_of_a_consumer_that_nobody_declares_is_a_warning_with_what_to_run() -> None:
+    ConsumerOffset.objects.create(consumer="former", offset=7, epoch=1, token=3)
+    with consumers(billing={"SENDER": RECORDER}):
+        OffsetStore().register(declared_consumers().values())
+        (message,) = stored_messages()
+
+    assert ("django_eventstore.W005", True) == (message.id, "'former'" in message.msg)
+    assert "eventstore_consumers rename former NEW" in str(message.hint)
+    assert "eventstore_consumers retire former" in str(message.hint)
+    call_command("eventstore_consumers", "retire", "former", "--yes", stdout=StringIO())
+    with consumers(billing={"SENDER": RECORDER}):
+        assert [] == stored_messages()
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(
+    "before, now, added",
+    [
+        (["test.Counted"], ["test.Counted", "test.Other"], "test.Other"),
+        (["test.Counted"], ["test.*"], "test.*"),
+        (["test.*"], ["*"], "*"),
+        (["test.*"], ["other.*", "test.Counted", "more.Things"], "other.*, more.Things"),
+        (["test.*"], ["test.Counted"], None),
+        (["test.*"], ["test.deeper.*"], None),
+        (["*"], ["test.*"], None),
+        (["a.B", "test.*"], ["test.*", "a.B"], None),
+    ],
+    ids=["one more", "a prefix", "all", "several", "fewer", "a part", "not all", "another order"],
+)
+def test_newly_wanted_events_are_a_warning_until_the_consumer_has_run(
+    before: list[str], now: list[str], added: str | None
+) -> None:
+    with consumers(billing={"SENDER": RECORDER, "EVENTS": before, "START": "beginning"}):
+        save(1)
+        save(2, type="a.B")
+        forward_all()
+    with consumers(billing={"SENDER": RECORDER, "EVENTS": now}):
+        messages = stored_messages()
+        assert ([] if added is None else ["W006"]) == ids(messages)
+        for message in messages:
+            assert message.msg.endswith(f": {added}. Of these it gets what lies after its offset only.")
+            assert "eventstore_consumers move billing --to-beginning" in str(message.hint)
+        save(3, type=EXAMPLES[now[0]])
+        forward_all()
+        assert [] == stored_messages()
+
+
+EXAMPLES = {
+    "test.Counted": "test.Counted",
+    "test.*": "test.Counted",
+    "*": "test.Counted",
+    "other.*": "other.Thing",
+    "test.deeper.*": "test.deeper.Thing",
+}
+
+
+@pytest.mark.django_db
+def test_the_new_name_of_an_event_is_nothing_newly_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    ConsumerOffset.objects.create(consumer="billing", offset=7, epoch=1, token=3)
+    ConsumerState.objects.create(consumer="billing", events='["test.FormerName"]')
+    with consumers(billing={"SENDER": RECORDER, "EVENTS": ["test.PresentName"]}):
+        assert ["W006"] == ids(stored_messages())
+        monkeypatch.setattr(events.registry, "_by_type", {**events.registry._by_type})
+        monkeypatch.setattr(events.registry, "_by_class", {**events.registry._by_class})
+        event("test.PresentName", aliases=["test.FormerName"])(dataclass(frozen=True)(type("Present", (), {})))
+        assert [] == stored_messages()
+
+
+@pytest.mark.django_db
+def test_two_statements_are_enough_for_what_is_stored(django_assert_num_queries: Any) -> None:
+    for number in range(5):
+        ConsumerOffset.objects.create(consumer=f"former{number}", offset=7, epoch=1, token=3)
+
+    with django_assert_num_queries(2 + TABLES_STATEMENTS[connection.vendor]):
+        assert ["W005"] * 5 == ids(stored_messages())
+    with django_assert_num_queries(0):
+        assert [] == check_stored_consumers() == check_stored_consumers(databases=[])
+
+
+TABLES_STATEMENTS = {"sqlite": 1, "postgresql": 1, "mysql": 1}
+
+
+@pytest.mark.django_db
+def test_what_is_stored_is_not_asked_for_when_it_cannot_be_compared(
+    settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ConsumerOffset.objects.create(consumer="former", offset=7, epoch=1, token=3)
+    with override_settings(EVENTSTORE={"CONSUMER": {}}):
+        assert [] == stored_messages()
+    with handler(name="one", consumer="shared"), handler(name="two", consumer="shared", transaction="batch"):
+        assert [] == stored_messages()
+    assert ["W005"] == ids(stored_messages())
+    monkeypatch.setattr(connection.introspection, "table_names", list)
+    assert [] == stored_messages()
+    monkeypatch.setattr(connection.introspection, "table_names", _refuse)
+    assert [] == stored_messages()
+    settings.DATABASE_ROUTERS = ["tests.test_checks.NoLogRouter"]
+    assert [] == stored_messages()
+
+
+def _refuse() -> None:
+    raise DatabaseError("no catalog")
+
+
+# --- recording
+
+
+def test_several_databases_and_no_router_are_a_warning(settings: Any) -> None:
+    (message,) = check_routing()
+
+    assert "django_eventstore.W020" == message.id
+    assert "'default', 'other'" in message.msg
+    assert "DATABASE_ROUTERS" in str(message.hint)
+    settings.DATABASE_ROUTERS = ["tests.test_checks.NoLogRouter"]
+    assert [] == check_routing()
+
+
+def test_one_database_needs_no_router(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "settings", {"default": connections.settings["default"]})
+    assert [] == check_routing()
+
+
+def test_what_a_handlers_mode_leaves_without_effect_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handler_registry, "_handlers", {})
+    handles("test.A", name="durable", start="beginning", transaction="batch", consumer="c")(lambda event: None)
+    handles("test.A", name="plain", mode="after_commit")(lambda event: None)
+    assert [] == check_handler_modes()
+    handles("test.A", name="later", mode="after_commit", start=7)(lambda event: None)
+    handles("test.A", name="inside", mode="sync", consumer="c", transaction="batch")(lambda event: None)
+
+    later, inside = check_handler_modes()
+
+    assert {"django_eventstore.W021"} == {later.id, inside.id}
+    assert "'later' has mode='after_commit', in which start has no effect" in later.msg
+    assert "consumer and transaction have no effect" in inside.msg
+
+
 # --- Celery
 
 
@@ -118,6 +280,21 @@ def test_what_a_sender_complains_of_is_passed_on() -> None:
 def no_celery_app(monkeypatch: pytest.MonkeyPatch) -> None:
     """As in a project whose Celery app is not loaded: Django's settings are all there is."""
     monkeypatch.setattr(celery_checks, "current_app", celery.Celery("default", set_as_current=False))
+
+
+@pytest.mark.parametrize("alias", ["nowhere", pytest.param("other", marks=(pytest.mark.sqlite, pytest.mark.mariadb))])
+def test_an_alias_to_listen_that_is_no_postgresql_database_is_an_error(alias: str) -> None:
+    with override_settings(EVENTSTORE={"LISTEN_ALIAS": alias}):
+        assert ["E040"] == ids(check_listening())
+
+
+@pytest.mark.postgresql
+def test_an_alias_to_listen_of_another_database_is_a_warning() -> None:
+    with override_settings(EVENTSTORE={"LISTEN_ALIAS": "other"}):
+        assert ["W040"] == ids(check_listening())
+    for right in ({"LISTEN_ALIAS": "default"}, {}):
+        with override_settings(EVENTSTORE=right):
+            assert [] == check_listening()
 
 
 @pytest.mark.usefixtures("no_celery_app")
@@ -476,9 +653,21 @@ def test_every_check_is_registered_and_runs_once(monkeypatch: pytest.MonkeyPatch
 
     register_checks()
 
-    always = {check_settings, check_consumers, check_senders, check_beat, check_broker}
-    assert {*always, check_databases} == set(fresh.get_checks())
-    assert [check_databases] == [check for check in fresh.get_checks() if Tags.database in check.tags]
+    always = {
+        check_captures,
+        check_settings,
+        check_consumers,
+        check_senders,
+        check_listening,
+        check_beat,
+        check_broker,
+        check_events,
+        check_routing,
+        check_handler_modes,
+    }
+    of_databases = {check_databases, check_stored_consumers, check_stored_types}
+    assert always | of_databases == set(fresh.get_checks())
+    assert of_databases == {check for check in fresh.get_checks() if Tags.database in check.tags}
     with override_settings(EVENTSTORE={"LEASES": 1}):
         messages = fresh.run_checks(tags=[TAG])
     assert [Error] == [type(each) for each in messages if each.id == "django_eventstore.E001"]

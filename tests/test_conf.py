@@ -1,19 +1,43 @@
 from __future__ import annotations
 
 import dataclasses
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
 
 from django_eventstore.conf import ConsumerSettings, Settings, get_settings, setting_problems
+from django_eventstore.consumers import declared_consumers
 
 pytestmark = pytest.mark.no_database
 
-POSITIVE_INTEGERS = ("MAX_PAYLOAD_BYTES", "FORWARD_EVENTS", "PAGE_LIMIT")
-BOOLEANS = ("CREATE_BEAT_SCHEDULE", "WAKE_UP")
-DURATIONS = ("FORWARD_EVERY", "FORWARD_SECONDS", "LEASE", "WAKE_UP_INTERVAL", "RETRY_BASE", "RETRY_CAP")
+POSITIVE_INTEGERS = (
+    "AFTER_COMMIT_QUEUE",
+    "AFTER_COMMIT_THREADS",
+    "FORWARD_EVENTS",
+    "MAX_ATTEMPTS",
+    "MAX_CRASHES",
+    "MAX_FAILURES",
+    "MAX_PAYLOAD_BYTES",
+    "PAGE_LIMIT",
+)
+CHOICES = {
+    "OUTSIDE_TRANSACTION": ("allow", "warn", "error"),
+    "ON_PARKED": ("block", "continue"),
+    "ON_UNDECODABLE": ("retry", "park", "pause"),
+}
+BOOLEANS = ("CREATE_BEAT_SCHEDULE", "NOTIFY", "WAKE_UP")
+TEXTS = ("LISTEN_ALIAS",)
+DURATIONS = (
+    "AFTER_COMMIT_EXIT",
+    "FORWARD_EVERY",
+    "FORWARD_SECONDS",
+    "LEASE",
+    "WAKE_UP_INTERVAL",
+    "RETRY_BASE",
+    "RETRY_CAP",
+)
 SENDER = "warehouse.Sender"
 
 
@@ -38,8 +62,16 @@ def test_without_any_setting_there_are_the_defaults():
 
 
 def test_every_setting_is_tried_below():
-    tried = {"CONSUMERS", "OUTSIDE_TRANSACTION", *POSITIVE_INTEGERS, *BOOLEANS, *DURATIONS}
+    tried = {"CONSUMERS", *CHOICES, *POSITIVE_INTEGERS, *BOOLEANS, *DURATIONS, *TEXTS}
     assert {field.name for field in dataclasses.fields(Settings)} == tried
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_a_text_that_may_be_missing(name):
+    assert [] == problems(**{name: None})
+    assert [] == problems(**{name: "direct"})
+    assert [f"EVENTSTORE[{name!r}] must be a text or None."] == problems(**{name: ""})
+    assert [f"EVENTSTORE[{name!r}] must be a text or None."] == problems(**{name: 7})
 
 
 @pytest.mark.parametrize("name", POSITIVE_INTEGERS)
@@ -60,10 +92,11 @@ def test_a_duration_is_a_positive_timedelta(name, value):
     assert [f"EVENTSTORE['{name}'] must be a positive datetime.timedelta."] == problems(**{name: value})
 
 
-@pytest.mark.parametrize("value", ["ignore", True, None, [], "WARN"])
-def test_what_happens_outside_a_transaction_is_one_of_three(value):
-    expected = ["EVENTSTORE['OUTSIDE_TRANSACTION'] must be one of 'allow', 'warn', 'error'."]
-    assert expected == problems(OUTSIDE_TRANSACTION=value)
+@pytest.mark.parametrize("name", CHOICES)
+@pytest.mark.parametrize("value", ["ignore", True, None, [], "WARN", "BLOCK"])
+def test_a_choice_is_one_of_few(name, value):
+    expected = [f"EVENTSTORE['{name}'] must be one of {', '.join(map(repr, CHOICES[name]))}."]
+    assert expected == problems(**{name: value})
 
 
 @pytest.mark.parametrize(
@@ -72,7 +105,7 @@ def test_what_happens_outside_a_transaction_is_one_of_three(value):
         *((name, 7) for name in POSITIVE_INTEGERS),
         *((name, False) for name in BOOLEANS),
         *((name, timedelta(microseconds=1)) for name in DURATIONS),
-        *(("OUTSIDE_TRANSACTION", choice) for choice in ("allow", "warn", "error")),
+        *((name, choice) for name, choices in CHOICES.items() for choice in choices),
     ],
 )
 def test_a_good_value_takes_effect(name, value):
@@ -137,10 +170,18 @@ def test_a_consumer_needs_a_sender_only():
 
 
 def test_a_consumer_with_everything():
-    given = {"SENDER": SENDER, "OPTIONS": {"a": 1}, "EVENTS": ["orders.*"], "START": 7, "LIMIT": 10_000}
+    given = {
+        "SENDER": SENDER,
+        "OPTIONS": {"a": 1},
+        "EVENTS": ["orders.*"],
+        "START": 7,
+        "LIMIT": 10_000,
+        "MAX_ATTEMPTS": 3,
+        "ON_PARKED": "continue",
+    }
+    assert {field.name for field in dataclasses.fields(ConsumerSettings)} == set(given)
     with override_settings(EVENTSTORE={"CONSUMERS": {"warehouse": given}}):
-        expected = ConsumerSettings(SENDER=SENDER, OPTIONS={"a": 1}, EVENTS=("orders.*",), START=7, LIMIT=10_000)
-        assert expected == get_settings().CONSUMERS["warehouse"]
+        assert ConsumerSettings(**{**given, "EVENTS": ("orders.*",)}) == get_settings().CONSUMERS["warehouse"]
 
 
 @pytest.mark.parametrize("value", [None, [], "x"])
@@ -188,10 +229,44 @@ def test_events_are_a_list_of_texts(value):
 
 
 @pytest.mark.parametrize("value", ["end", -1, 1.5, None, [], True])
-def test_a_start_is_now_the_beginning_or_a_position(value):
-    assert ["EVENTSTORE['CONSUMERS']['warehouse']['START'] must be 'now', 'beginning' or a position."] == (
-        consumer_problems(START=value)
+def test_a_start_is_now_the_beginning_a_position_or_a_time(value):
+    assert [
+        "EVENTSTORE['CONSUMERS']['warehouse']['START'] must be 'now', 'beginning', a position or an aware datetime."
+    ] == consumer_problems(START=value)
+
+
+def test_a_start_at_a_time_has_a_time_zone():
+    assert [] == consumer_problems(START=datetime(2026, 1, 1, tzinfo=timezone.utc))
+    assert ["EVENTSTORE['CONSUMERS']['warehouse']['START'] is a naive datetime: give it a time zone."] == (
+        consumer_problems(START=datetime(2026, 1, 1))  # noqa: DTZ001
     )
+
+
+@pytest.mark.parametrize("value", [0, -1, 1.5, "7", True])
+def test_the_attempts_of_a_consumer_are_a_positive_integer(value):
+    assert ["EVENTSTORE['CONSUMERS']['warehouse']['MAX_ATTEMPTS'] must be a positive integer."] == (
+        consumer_problems(MAX_ATTEMPTS=value)
+    )
+
+
+@pytest.mark.parametrize("value", ["stop", True, [], "BLOCK"])
+def test_what_a_parked_event_of_a_consumer_does_is_one_of_two(value):
+    assert ["EVENTSTORE['CONSUMERS']['warehouse']['ON_PARKED'] must be 'block' or 'continue'."] == (
+        consumer_problems(ON_PARKED=value)
+    )
+
+
+def test_what_a_consumer_does_not_say_is_as_the_settings_say():
+    with override_settings(EVENTSTORE={"CONSUMERS": {"warehouse": {"SENDER": SENDER}}, "MAX_ATTEMPTS": 5}):
+        assert (5, "block") == policy_of("warehouse")
+    given = {"SENDER": SENDER, "MAX_ATTEMPTS": 2, "ON_PARKED": "continue"}
+    with override_settings(EVENTSTORE={"CONSUMERS": {"warehouse": given}, "MAX_ATTEMPTS": 5}):
+        assert (2, "continue") == policy_of("warehouse")
+
+
+def policy_of(name):
+    policy = declared_consumers()[name].policy
+    return policy.max_attempts, policy.on_parked
 
 
 @pytest.mark.parametrize("value", [0, 10_001, "7", None, True])

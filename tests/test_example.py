@@ -7,6 +7,8 @@ import json
 import os
 import re
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from decimal import Decimal, InvalidOperation
@@ -22,7 +24,9 @@ from tests.processes import ROOT, Process
 pytestmark = pytest.mark.no_database
 
 LONGEST = 150.0
-STEP = re.compile(r"^ *[\d.]+ s +(?P<type>Order\w+) +(?P<stream>order-\d+) +\+ *(?P<ms>\d+) ms +(?P<step>.*)$", re.M)
+STEP = re.compile(r"^ *[\d.]+ s +(?P<type>[A-Z]\w+) +(?P<stream>\w+-\d+) +\+ *(?P<ms>\d+) ms +(?P<step>.*)$", re.M)
+UUID = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+BY_ADA = f"by ada in request {UUID}"
 
 
 class Demo(Process):
@@ -83,6 +87,8 @@ def test_the_demonstration_follows_every_event_to_its_end_and_leaves_no_process(
     expected = {
         ("OrderPlaced", "order-1"): [*mailed, *pulled],
         ("OrderPaid", "order-1"): pulled,
+        # Saved by the admin's own form; captured.
+        ("PriceChanged", "product-1"): pulled,
         ("OrderPlaced", "order-2"): [*mailed, *pulled],
         ("OrderPaid", "order-2"): pulled,
         ("OrderCancelled", "order-2"): [
@@ -96,19 +102,43 @@ def test_the_demonstration_follows_every_event_to_its_end_and_leaves_no_process(
         # It was never paid: the refund handler sees it and has nothing to do.
         ("OrderCancelled", "order-3"): [*refunded, *mailed, *pulled],
     }
+    causes = {
+        ("PriceChanged", "product-1"): f"by admin in request {UUID}",
+        ("OrderRefunded", "order-2"): f"because of event {UUID}",
+    }
     assert expected.keys() == steps.keys()
     for event, wanted in expected.items():
         recorded, position, *others = steps[event]
-        assert re.fullmatch(r"recorded as event [0-9a-f-]{36}", recorded), event
+        assert re.fullmatch(rf"recorded as event {UUID}, {causes.get(event, BY_ADA)}", recorded), event
         assert re.fullmatch(r"in the log at position \d", position), event
         assert len(wanted) == len(others), event
         for step in wanted:
             assert 1 == sum(other.startswith(step) for other in others), (event, step)
     positions = sorted(int(number) for number in re.findall(r"in the log at position (\d+)$", demo.output, re.M))
-    assert [1, 2, 3, 4, 5, 6, 7, 8] == positions
+    assert [1, 2, 3, 4, 5, 6, 7, 8, 9] == positions
     assert "→ 409: There are not 5 of teapot left." in demo.output
-    assert "every step of 8 events was seen; the other service's balance is 9.00 EUR" in demo.output
+    assert "GET /products shows 4.80: the cached list was dropped right after the commit" in demo.output
+    assert "every step of 9 events was seen; the other service's balance is 9.00 EUR" in demo.output
+    assert re.search(rf"the refund goes back to the request {UUID}, in which ada cancelled$", demo.output, re.M)
     assert {} == demo.running_processes()
+
+
+def test_the_shop_passes_its_own_tests(tmp_path: Path) -> None:
+    tests = subprocess.run(
+        (sys.executable, "manage.py", "test"),
+        cwd=ROOT / "example_project",
+        env={
+            **os.environ,
+            "DJANGO_SETTINGS_MODULE": "shop_site.settings",
+            "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
+            "SHOP_DATA": str(tmp_path),
+        },
+        capture_output=True,
+        text=True,
+        timeout=LONGEST,
+        check=False,
+    )
+    assert re.search(r"^Ran 7 tests in .*\n\nOK$", tests.stderr, re.M), tests.stderr
 
 
 def test_a_worker_that_dies_makes_it_fail_with_the_reason_and_the_log(serving: Demo) -> None:

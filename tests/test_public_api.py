@@ -15,6 +15,8 @@ pytestmark = pytest.mark.no_database
 
 ROOT_NAMES = [
     "Batch",
+    "CapturingQuerySet",
+    "EventContext",
     "EventEntry",
     "EventForwarder",
     "EventSender",
@@ -23,17 +25,105 @@ ROOT_NAMES = [
     "Outcome",
     "Page",
     "arecord",
+    "capture",
     "event",
+    "event_context",
+    "get_event_context",
     "handles",
     "record",
+    "suppressed",
+    "upcast",
 ]
 
 PACKAGES = {
     "django_eventstore": ROOT_NAMES,
-    "django_eventstore.senders": ["EventSender", "HandlerSender"],
-    "django_eventstore.signals": ["batch_delivered", "delivery_failed", "event_recorded", "events_committed", "send"],
-    "django_eventstore.delivery": ["Batch", "DeliveredEntry", "Outcome"],
+    "django_eventstore.recording": [
+        "CapturingQuerySet",
+        "Change",
+        "Changes",
+        "EventContextMiddleware",
+        "arecord",
+        "capture",
+        "drain_after_commit",
+        "forget_known_consumers",
+        "record",
+        "suppressed",
+    ],
+    "django_eventstore.senders": ["Capabilities", "EventSender", "HandlerSender"],
+    "django_eventstore.signals": [
+        "batch_delivered",
+        "consumer_paused",
+        "consumer_resumed",
+        "consumer_waiting",
+        "delivery_failed",
+        "event_recorded",
+        "events_committed",
+        "handler_failed",
+        "send",
+        "stream_blocked",
+        "stream_parked",
+        "stream_unblocked",
+    ],
+    "django_eventstore.delivery": [
+        "Batch",
+        "DeliveredEntry",
+        "DeliveryPolicy",
+        "OnParked",
+        "OnUndecodable",
+        "Outcome",
+    ],
+    "django_eventstore.consumers": [
+        "Consumer",
+        "ConsumerLoop",
+        "Delivery",
+        "OffsetStore",
+        "Partition",
+        "Progress",
+        "Readiness",
+        "Run",
+        "Standing",
+        "Tenure",
+        "acquire",
+        "clear_wait",
+        "declared_consumer",
+        "declared_consumers",
+        "discard",
+        "forget_keys",
+        "move",
+        "once",
+        "pause",
+        "readiness",
+        "rename",
+        "resume",
+        "retire",
+        "retry",
+        "set_partitions",
+        "skip",
+        "wait",
+    ],
     "django_eventstore.tasks": ["forward"],
+    "django_eventstore.testing": [
+        "CapturedEvents",
+        "DeliveryFailed",
+        "Drained",
+        "EndlessDelivery",
+        "EntryList",
+        "EventStoreTestMixin",
+        "Failure",
+        "Faults",
+        "RecordingSender",
+        "aassert_idempotent",
+        "aassert_not_recorded",
+        "aassert_recorded",
+        "adrain",
+        "assert_idempotent",
+        "assert_not_recorded",
+        "assert_recorded",
+        "captured_events",
+        "database_state",
+        "drain",
+        "freeze_forwarding",
+    ],
     "django_eventstore.exceptions": [
         "AppendOnlyError",
         "ConcurrencyError",
@@ -44,7 +134,10 @@ PACKAGES = {
         "EventStoreError",
         "LeaseLost",
         "MixedStreamError",
+        "PermanentError",
+        "RetryAfter",
         "SequencingRefused",
+        "Unavailable",
         "UnknownConsumer",
         "UnknownEventType",
     ],
@@ -63,15 +156,27 @@ def test_every_public_name_can_be_imported(package):
 
 
 def test_a_name_of_the_root_is_the_one_of_its_home():
-    from django_eventstore import consumers, delivery, events, forwarding, handlers, models, recording, senders, store
+    from django_eventstore import (
+        consumers,
+        context,
+        delivery,
+        events,
+        forwarding,
+        handlers,
+        models,
+        recording,
+        senders,
+        store,
+    )
 
-    homes = (consumers, delivery, events, forwarding, handlers, models, recording, senders, store)
+    homes = (consumers, context, delivery, events, forwarding, handlers, models, recording, senders, store)
     for name in ROOT_NAMES:
         assert any(getattr(home, name, None) is getattr(django_eventstore, name) for home in homes), name
 
 
 def test_dir_lists_the_public_names():
     assert {*ROOT_NAMES, "__version__"} <= set(dir(django_eventstore))
+    assert {*PACKAGES["django_eventstore.testing"]} <= set(dir(importlib.import_module("django_eventstore.testing")))
 
 
 def test_any_other_name_is_an_error():
@@ -79,6 +184,8 @@ def test_any_other_name_is_an_error():
         _ = django_eventstore.Queue
     with pytest.raises(ImportError):
         exec("from django_eventstore import Queue")
+    with pytest.raises(ImportError):
+        exec("from django_eventstore.testing import Queue")
 
 
 def run(program):

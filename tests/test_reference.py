@@ -8,6 +8,7 @@ import importlib
 import inspect
 import re
 from datetime import timedelta
+from itertools import pairwise
 from typing import Any, get_args
 
 import pytest
@@ -17,7 +18,7 @@ from django.core.management.base import BaseCommand
 from django.dispatch import Signal
 
 import django_eventstore
-from django_eventstore import conf, exceptions, inspection, signals
+from django_eventstore import conf, exceptions, inspection, signals, testing
 from django_eventstore.api import parameters, serializers
 from django_eventstore.inspection.findings import FindingKind
 from django_eventstore.models import EventEntry
@@ -37,10 +38,15 @@ TYPES = {
     "bool": "bool",
     "int": "int",
     "str": "str",
+    "str | None": "str or None",
     "timedelta": "timedelta",
     "tuple[str, ...]": "list of str",
     "OutsideTransaction": '`"allow"`, `"warn"` or `"error"`',
-    "Literal['now', 'beginning'] | int": '`"now"`, `"beginning"` or int',
+    "Literal['block', 'continue']": '`"block"` or `"continue"`',
+    "Literal['block', 'continue'] | None": '`"block"`, `"continue"` or None',
+    "Literal['retry', 'park', 'pause']": '`"retry"`, `"park"` or `"pause"`',
+    "int | None": "int or None",
+    "Literal['now', 'beginning'] | int | datetime": '`"now"`, `"beginning"`, int or datetime',
     "Mapping[str, object]": "dict",
     "Mapping[str, ConsumerSettings]": "dict of name to [consumer](#consumers)",
 }
@@ -164,12 +170,40 @@ def test_the_signals_are_those_of_the_code() -> None:
     table = rows((DOCS / "reference/signals.md").read_text())
     existing = {name for name in signals.__all__ if isinstance(getattr(signals, name), Signal)}
     assert existing == {code(row[0]) for row in table}
-    sent = {}
+    documented = {code(row[0]): set(re.findall(r"`(\w+)`", row[3])) for row in table}
+    assert _arguments_that_signals_name() == documented
+    sent = _arguments_that_are_sent()
+    # Which of the two it is is decided where they are sent: tests/consumers receives them.
+    assert set(documented) - {"stream_blocked", "stream_parked"} == set(sent)
+    for name, arguments in sent.items():
+        assert documented[name] == arguments, name
+
+
+def _arguments_that_signals_name() -> dict[str, set[str]]:
+    """What the texts below the signals say."""
+    body = ast.parse(inspect.getsource(signals)).body
+    return {
+        node.targets[0].id: set(re.findall(r"``(\w+)``", text.value.value.partition("Argument")[2].split(". ")[0]))
+        for node, text in pairwise(body)
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call) and ast.unparse(node.value) == "Signal()"
+    }
+
+
+def _arguments_that_are_sent() -> dict[str, set[str]]:
+    """Of each call of ``send``, at once or as a partial, whose signal is written there."""
+    sent: dict[str, set[str]] = {}
     for path in PACKAGE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "send" and node.args:
-                sent[getattr(node.args[0], "id", "")] = {keyword.arg for keyword in node.keywords} - {"sender"}
-    assert sent == {code(row[0]): set(re.findall(r"`(\w+)`", row[3])) for row in table}
+            if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name)):
+                continue
+            names = [getattr(argument, "id", "") for argument in node.args]
+            if node.func.id == "partial" and names[:1] == ["send"]:
+                names = names[1:]
+            elif node.func.id != "send":
+                continue
+            if names and hasattr(signals, names[0]):
+                sent[names[0]] = {str(keyword.arg) for keyword in node.keywords} - {"sender"}
+    return sent
 
 
 PUBLIC = subsections("reference/python.md", "django_eventstore")
@@ -245,6 +279,11 @@ def test_other_names_can_be_imported() -> None:
         if row[0]:
             module, _, name = code(row[0]).rpartition(".")
             assert hasattr(importlib.import_module(module), name), row[0]
+
+
+def test_the_names_for_tests_are_those_of_the_code() -> None:
+    documented = [code(row[0]) for row in rows(section("reference/python.md", "django_eventstore.testing")) if row[0]]
+    assert testing.__all__ == documented
 
 
 def test_the_errors_and_their_attributes_are_those_of_the_code() -> None:

@@ -1,5 +1,5 @@
 """The log and its consumers in Django's admin, on the default site. Each module registers what it shows."""
 
-from . import consumers, entries, epochs
+from . import consumers, decisions, entries, epochs, failures
 
-__all__ = ["consumers", "entries", "epochs"]
+__all__ = ["consumers", "decisions", "entries", "epochs", "failures"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from django.contrib import admin, messages
@@ -36,6 +37,10 @@ class ConsumerAdmin(ReadOnlyAdmin):
         "reason",
         "offset",
         "lag",
+        "partitions",
+        "blocked",
+        "parked",
+        "failing_since",
         "sender",
         "held_by",
         "paused_at",
@@ -61,6 +66,7 @@ class ConsumerAdmin(ReadOnlyAdmin):
             "title": self.opts.verbose_name_plural,
             "consumers": [(status, lag_text(status)) for status in consumer_statuses(_using())],
             "may_operate": self.may_operate(request),
+            "failures_url": self._failures_url(request),
             **(extra_context or {}),
         }
         request.current_app = self.admin_site.name
@@ -95,6 +101,21 @@ class ConsumerAdmin(ReadOnlyAdmin):
     def lag(self, row: Any) -> str:
         return lag_text(row.status)
 
+    @admin.display(description=_("blocked"))
+    def blocked(self, row: Any) -> int:
+        blocked: int = row.status.blocked
+        return blocked
+
+    @admin.display(description=_("parked"))
+    def parked(self, row: Any) -> int:
+        parked: int = row.status.parked
+        return parked
+
+    @admin.display(description=_("failing since"), empty_value="–")
+    def failing_since(self, row: Any) -> datetime | None:
+        since: datetime | None = row.status.failing_since
+        return since
+
     @admin.display(description=_("sender"))
     def sender(self, row: Any) -> str:
         return str(row.status.sender)
@@ -106,6 +127,12 @@ class ConsumerAdmin(ReadOnlyAdmin):
     @admin.display(description=_("error"))
     def readable_error(self, row: ConsumerState) -> SafeString | str:
         return preformatted(row.error) if row.error else ""
+
+    def _failures_url(self, request: HttpRequest) -> str | None:
+        """The list of failed deliveries, for those who may see it."""
+        if not request.user.has_perm(f"{self.opts.app_label}.view_faileddelivery"):
+            return None
+        return reverse(f"admin:{self.opts.app_label}_faileddelivery_changelist", current_app=self.admin_site.name)
 
     def _operate(self, request: HttpRequest) -> HttpResponse:
         if not self.may_operate(request):

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -15,37 +14,17 @@ from django.db.models import F, QuerySet
 
 from ..models import EventEntry, EventType, LogPosition
 from .event_ids import entry_ids
+from .keyset import LARGEST, Cursor, KeysetPage, neighbours
 
-__all__ = ["Cursor", "EntryPage", "by_id", "entry_page"]
+__all__ = ["by_id", "entry_page"]
 
-LARGEST = 2**63 - 1
 POSITION = re.compile(r"[0-9]{1,19}")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cursor:
-    """Where the page begins: above (``newer``) or below this key."""
-
-    key: int
-    newer: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EntryPage:
-    """Entries, the newest first, with their positions and without payload and metadata.
-
-    ``older`` and ``newer``: the cursors of the neighbouring pages, None where there is none.
-    """
-
-    entries: tuple[EventEntry, ...]
-    older: Cursor | None
-    newer: Cursor | None
 
 
 def entry_page(
     entries: QuerySet[EventEntry], *, search: str, type_name: str | None, cursor: Cursor | None, size: int
-) -> EntryPage:
-    """One page of the entries that match.
+) -> KeysetPage:
+    """One page of the entries that match, with their positions and without payload and metadata.
 
     Without a search the entries of a type are found through the log, in its order, which alone has an index by type: they
     appear there once they have a position. ``search``: see ``_sources``.
@@ -60,16 +39,10 @@ def entry_page(
             sources = [source.filter(type=type_name) for source in sources]
         keys = _window([source.values_list("id", "id") for source in sources], "id", cursor, size + 1)
     more, keys = len(keys) > size, keys[:size]
-    newer = cursor is not None and cursor.newer
-    if newer:
+    if cursor is not None and cursor.newer:
         keys.reverse()
-    # A page that was reached by a cursor has the page it came from beside it.
-    has_older, has_newer = (True, more) if newer else (more, cursor is not None)
-    return EntryPage(
-        entries=_load(entries, [id_ for _, id_ in keys]),
-        older=Cursor(key=keys[-1][0], newer=False) if keys and has_older else None,
-        newer=Cursor(key=keys[0][0], newer=True) if keys and has_newer else None,
-    )
+    older, newer = neighbours([key for key, _ in keys], cursor=cursor, more=more)
+    return KeysetPage(rows=_load(entries, [id_ for _, id_ in keys]), older=older, newer=newer)
 
 
 def _window(

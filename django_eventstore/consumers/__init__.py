@@ -9,6 +9,7 @@ from .loop import ConsumerLoop, Run
 from .moving import move, set_partitions
 from .offsets import OffsetStore, Progress
 from .partitions import Partition
+from .renaming import Standing, rename, retire
 from .states import Readiness, clear_wait, pause, readiness, resume, wait
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "Progress",
     "Readiness",
     "Run",
+    "Standing",
     "Tenure",
     "acquire",
     "clear_wait",
@@ -31,7 +33,9 @@ __all__ = [
     "once",
     "pause",
     "readiness",
+    "rename",
     "resume",
+    "retire",
     "retry",
     "set_partitions",
     "skip",

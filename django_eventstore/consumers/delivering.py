@@ -39,7 +39,7 @@ class Sent:
     again: bool = False
     """The next one is worth another try at once."""
     stopped: bool = False
-    """Nothing more can be delivered now: the sender is unavailable, or the consumer was paused."""
+    """Nothing more can be delivered now: the sender is unavailable, the consumer was paused, or the worker is to stop."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +71,8 @@ class Delivery:
     careful: int = 0
     """How many more events are delivered one by one and noted before, as the last worker may have died of one of them."""
     sleep: Callable[[float], None] = time.sleep
+    stopping: Callable[[], bool] = lambda: False
+    """Whether the worker was asked to stop: the event in hand is the last."""
     accepted: int = field(init=False, default=0)
     """How many events the sender has accepted in this tenure."""
     _advanced: set[int] = field(init=False, default_factory=set)
@@ -92,6 +94,8 @@ class Delivery:
         of the last entry's position when all are dealt with. ``queue``: the entries are of a blocked stream, where nothing
         is dealt with behind one that failed.
         """
+        if self.stopping():
+            return Sent(done=0, accepted=0, stopped=True)
         is_careful = self.careful > 0
         if is_careful:
             entries, upto = entries[:1], upto if len(entries) == 1 else None
@@ -144,7 +148,7 @@ class Delivery:
             advance=advance,
             is_saved=lambda position: self._is_saved(position, queue),
             begin=begin,
-            still_held=self.tenure.still_held,
+            still_held=lambda: self.tenure.still_held() and not self.stopping(),
         )
 
     def _save_one(self, position: int, save: Callable[[int], None]) -> None:

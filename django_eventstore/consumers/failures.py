@@ -75,6 +75,11 @@ class FailureBook:
         """Whether a worker left events behind that it may have died of."""
         return bool(self._suspects)
 
+    @property
+    def has_blocked(self) -> bool:
+        """Whether any stream waits."""
+        return bool(self._blocked)
+
     def blocks(self, stream: str) -> bool:
         """Whether events of the stream wait behind one that failed."""
         return stream in self._blocked
@@ -162,7 +167,8 @@ class FailureBook:
 
     def begin_anew(self, row: FailedDelivery) -> None:
         """Somebody wants it tried again, in this transaction: it has all its attempts before it."""
-        self._row(row).update(state=State.BLOCKED, **FRESH)
+        # Unless somebody wants something else by now, which is looked at next.
+        self._row(row).filter(request=row.request).update(state=State.BLOCKED, **FRESH)
 
     def announce(self) -> None:
         """Tell what has committed."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from uuid import UUID
@@ -12,7 +13,7 @@ from django.db import connections
 from django.db.models import QuerySet
 
 from ..exceptions import EpochChanged, LeaseLost
-from ..models import EventEntry, SlotOffset
+from ..models import ConsumerState, EventEntry, SlotOffset
 from ..store import EventStore, LogState, Page, log_state
 from ..store.sequencing import in_test_case
 from .definition import Consumer
@@ -59,13 +60,21 @@ class _Tenancy:
     offset: int
     retried_at: float
     advances: int = 0
+    has_pruned: bool = False
+    has_failed: bool = False
+    """Whether some of the events were put aside."""
+    is_at_the_end: bool = False
+    """Whether the last run came to the end of the log."""
     has_passed_by: bool = False
     """Whether events lie behind ``offset`` that are to be delivered later, or were delivered before."""
 
 
 @dataclass(slots=True, kw_only=True)
 class ConsumerLoop:
-    """Delivers for one consumer, or one partition of it. ``deliver`` is any callable from Batch to Outcome."""
+    """Delivers for one consumer, or one partition of it. ``deliver`` is any callable from Batch to Outcome.
+
+    Threads may share it: each runs under a tenure of its own.
+    """
 
     consumer: Consumer
     deliver: Deliver
@@ -77,6 +86,10 @@ class ConsumerLoop:
     _share: Partition = field(init=False)
     _store: EventStore = field(init=False)
     _offsets: OffsetStore = field(init=False)
+    _lost: list[Tenure] = field(init=False, default_factory=list)
+    """Those that ended with their connection: nobody works under them any more, so they need not run out."""
+    _kept: tuple[int, _Tenancy] | None = field(init=False, default=None)
+    """The thread that keeps the lease since its last run, and the work of it."""
     _passed_over: tuple[object, int] | None = field(init=False, default=None)
     """The last saved progress in which log, and how far this process knows that nothing after it is wanted."""
 
@@ -90,14 +103,54 @@ class ConsumerLoop:
 
         An offset above the head counts as well, so that a consumer of another history is seen to have stopped.
         """
+        kept = self._own()
+        if kept is not None:
+            return (kept.delivery.log, kept.delivery.epoch, kept.offset) != (log.log, log.epoch, log.head)
         progress = self._progress()
         return progress is not None and self._start_of(progress, log.log, log.epoch) != log.head
 
-    def run(self, *, most_events: int, longest: timedelta) -> Run:
+    @property
+    def is_kept(self) -> bool:
+        """Whether it holds the lease for a next run of this thread."""
+        return self._own() is not None
+
+    def let_go(self) -> None:
+        """Release the lease that this thread has kept."""
+        kept = self._own()
+        if kept is not None:
+            self._kept = None
+            self._release(kept.tenure)
+
+    def _own(self) -> _Tenancy | None:
+        """What this thread has kept."""
+        kept = self._kept
+        return kept[1] if kept is not None and kept[0] == threading.get_ident() else None
+
+    def run(
+        self,
+        *,
+        most_events: int,
+        longest: timedelta,
+        stopping: Callable[[], bool] = lambda: False,
+        keep: bool = False,
+    ) -> Run:
         """Deliver what is there, within these bounds. Does nothing while another worker holds the consumer.
+
+        ``stopping()``: asked between events; once it is True, the event in hand is the last. ``keep``: at the end of the log
+        hold on to the lease, so that the next run delivers without asking for everything again, until let_go().
 
         Looks before it takes the lease: a consumer with nothing to do writes nothing.
         """
+        deadline = self.clock() + longest.total_seconds()
+        kept = self._own()
+        if kept is not None:
+            if self._can_go_on(kept):
+                self._kept = None
+                with limit_session(using=self.using, length=self.lease):
+                    return self._hold(
+                        kept.tenure, lambda: self._run_on(kept, most_events, deadline, stopping), keep=keep
+                    )
+            self.let_go()
         state = self._readiness()
         if not state.ready or state.partitions != self._share.count:
             return Run()
@@ -114,10 +167,20 @@ class ConsumerLoop:
             if state.failed:  # what had failed is not wanted any more
                 clear_wait(self.consumer.name, using=self.using)
             return Run(more=not page.complete and page.next_offset > start)
+        self._release_lost()
         with limit_session(using=self.using, length=self.lease):
-            return self._run_if_free(progress, page, most_events, self.clock() + longest.total_seconds())
+            return self._run_if_free(progress, page, most_events, deadline, stopping, keep=keep)
 
-    def _run_if_free(self, seen: Progress, page: Page, most_events: int, deadline: float) -> Run:
+    def _run_if_free(
+        self,
+        progress: Progress,
+        page: Page,
+        most_events: int,
+        deadline: float,
+        stopping: Callable[[], bool],
+        *,
+        keep: bool,
+    ) -> Run:
         tenure = acquire(
             self.consumer.name,
             partition=self._share.number,
@@ -127,8 +190,20 @@ class ConsumerLoop:
         )
         if tenure is None:
             return Run()
+        return self._hold(
+            tenure,
+            lambda: self._run_leased(tenure, progress, page, most_events, deadline, stopping),
+            keep=keep,
+        )
+
+    def _hold(self, tenure: Tenure, run: Callable[[], tuple[Run, _Tenancy | None]], *, keep: bool) -> Run:
+        """Run under the lease, and let go of it, unless it is to be kept and the next run has nothing else to look at."""
+        kept = None
         try:
-            return self._run_leased(tenure, seen, page, most_events, deadline)
+            done, work = run()
+            if keep and work is not None and _is_plain(work):
+                kept = work
+            return done
         except LeaseLost:
             return Run()  # another worker goes on from the last saved offset
         except Exception:
@@ -137,16 +212,60 @@ class ConsumerLoop:
             tenure.is_abandoned = True  # what ends the process may be the event in hand
             raise
         finally:
-            tenure.release()
+            if kept is not None:
+                self._kept = (threading.get_ident(), kept)
+            else:
+                self._release(tenure)
 
-    def _run_leased(self, tenure: Tenure, seen: Progress, page: Page | None, most_events: int, deadline: float) -> Run:
+    def _can_go_on(self, kept: _Tenancy) -> bool:
+        """Whether it may still deliver: what else changes for a consumer takes the lease away."""
+        rows = ConsumerState.objects.using(self.using).filter(
+            pk=self.consumer.name, paused_at=None, retry_at=None, partitions=self._share.count
+        )
+        return kept.tenure.still_held() and rows.exists()
+
+    def _run_on(
+        self, kept: _Tenancy, most_events: int, deadline: float, stopping: Callable[[], bool]
+    ) -> tuple[Run, _Tenancy | None]:
+        kept.tenure.renew_if_due()
+        kept.most_events, kept.deadline = most_events, deadline
+        kept.delivery.accepted, kept.delivery.stopping = 0, stopping
+        page = self._read(kept.offset, kept.delivery.epoch)
+        return (Run(), None) if page is None else (self._run_pages(kept, page), kept)
+
+    def _release(self, tenure: Tenure) -> None:
+        try:
+            tenure.release()
+        except Exception:
+            self._lost.append(tenure)
+            raise
+
+    def _release_lost(self) -> None:
+        """Let go of the tenures that ended with their connection.
+
+        The token says that it is this one and no later one. What its session still has open, should the server not have
+        noticed yet, holds the lease's row and is waited for, or comes too late with its token.
+        """
+        lost, self._lost = self._lost, []
+        for tenure in lost:
+            self._release(tenure)
+
+    def _run_leased(
+        self,
+        tenure: Tenure,
+        seen: Progress,
+        page: Page | None,
+        most_events: int,
+        deadline: float,
+        stopping: Callable[[], bool],
+    ) -> tuple[Run, _Tenancy | None]:
         state, progress = self._readiness(), self._progress()  # as they are now that nobody else changes them
         if state.partitions != self._share.count or progress is None:
-            return Run()
+            return Run(), None
         if progress != seen:  # somebody delivered between the look and the lease
             page = self._read(progress.offset, progress.epoch)
         if page is None:
-            return Run()
+            return Run(), None
         note_filter(self.consumer.name, self.consumer.events, known=state.events, using=self.using)
         book = FailureBook(
             consumer=self.consumer.name, policy=self.consumer.policy, slots=self._share.slots, using=self.using
@@ -167,6 +286,7 @@ class ConsumerLoop:
                 was_unavailable=state.failed,
                 careful=self.consumer.limit if tenure.follows_dead or book.has_suspects else 0,
                 sleep=self.sleep,
+                stopping=stopping,
             ),
             book=book,
             state=state,
@@ -179,9 +299,9 @@ class ConsumerLoop:
         if state.has_due:
             careful = work.delivery.careful
             if not self._retry(work):
-                return Run(delivered=work.delivery.accepted)
+                return Run(delivered=work.delivery.accepted), None
             work.delivery.careful = careful  # what the last worker died of may as well be in the page
-        return self._run_pages(work, page)
+        return self._run_pages(work, page), work
 
     def _run_pages(self, work: _Tenancy, page: Page) -> Run:
         more, last = False, page
@@ -191,7 +311,7 @@ class ConsumerLoop:
             at_the_end = page.complete and work.offset >= page.next_offset
             if not can_go_on or at_the_end or work.offset == before:  # or nothing could be done, or none could be had
                 break
-            if work.delivery.accepted >= work.most_events or self.clock() > work.deadline:
+            if work.delivery.accepted >= work.most_events or self._must_stop(work):
                 more = True
                 break
             work.tenure.renew_if_due()
@@ -206,6 +326,7 @@ class ConsumerLoop:
                 break
             last = page = following
         self._finish(work, last)
+        work.is_at_the_end = can_go_on and at_the_end
         return Run(delivered=work.delivery.accepted, more=more)
 
     def _deliver_page(self, work: _Tenancy, page: Page) -> bool:
@@ -217,19 +338,28 @@ class ConsumerLoop:
         def save(position: int) -> None:
             self._advance(work, position)
 
-        pending = [entry for entry in page.entries if self._is_next(work, entry)]
+        pending = self._pending(work, page.entries)
         while pending:
             whole = len(pending)
             sent = work.delivery.send(pending, save=save, upto=page.next_offset)
+            work.has_failed = work.has_failed or sent.accepted < sent.done
             if sent.done:
                 work.offset = position_of(pending[sent.done - 1])
             if sent.stopped or (not sent.done and not sent.again):
                 return False
             if sent.done == whole:
                 break
-            pending = [entry for entry in pending[sent.done :] if self._is_next(work, entry)]
+            pending = self._pending(work, pending[sent.done :])
         work.offset = page.next_offset
         return True
+
+    def _pending(self, work: _Tenancy, entries: Sequence[EventEntry]) -> list[EventEntry]:
+        """What of these is to be delivered now; mostly all, and then none is looked at."""
+        if not entries:
+            return []
+        if not work.book.has_blocked and not work.ahead and position_of(entries[0]) > work.state.replay_until:
+            return list(entries)
+        return [entry for entry in entries if self._is_next(work, entry)]
 
     def _is_next(self, work: _Tenancy, entry: EventEntry) -> bool:
         """Whether the entry is to be delivered now: its stream does not wait, and its slot has not had it before."""
@@ -253,13 +383,16 @@ class ConsumerLoop:
             saved=work.offset,
             ahead=work.ahead,
             replay_until=work.state.replay_until,
-            must_stop=lambda: self.clock() > work.deadline,
+            must_stop=lambda: self._must_stop(work),
         )
         try:
             return retrial.run()
         except EpochChanged as error:
             wait(self.consumer.name, error=error, policy=self.consumer.policy, using=self.using)
             return False
+
+    def _must_stop(self, work: _Tenancy) -> bool:
+        return self.clock() > work.deadline or work.delivery.stopping()
 
     def _advance(self, work: _Tenancy, offset: int) -> None:
         self._offsets.advance(
@@ -281,7 +414,8 @@ class ConsumerLoop:
         # Of what was saved before a sender gave up in the middle the loop knows by the database only.
         self._remember(progress, max(work.offset, progress.offset), page)
         work.book.clear_tries(progress.offset)
-        if work.advances >= PRUNE_AFTER or work.tenure.token % PRUNE_EVERY_TENURE == 0:
+        if work.advances >= PRUNE_AFTER or (not work.has_pruned and work.tenure.token % PRUNE_EVERY_TENURE == 0):
+            work.advances, work.has_pruned = 0, True
             self._offsets.prune(self.consumer.name, token=work.tenure.token, partition=self._share.number)
         if work.ahead and min(work.ahead.values()) <= progress.offset:
             # Once the lease is lost, the slots may be those of another grouping.
@@ -328,3 +462,10 @@ class ConsumerLoop:
         except EpochChanged as error:
             wait(self.consumer.name, error=error, policy=self.consumer.policy, using=self.using)
             return None
+
+
+def _is_plain(work: _Tenancy) -> bool:
+    """Whether there is nothing that the next run would have to look at first, such as an event to be tried again."""
+    state = work.state
+    looked_after = work.has_failed or state.failed or state.has_failures or state.is_apart
+    return work.is_at_the_end and not looked_after

@@ -7,7 +7,7 @@ one finds it lost, and write where each partition stands, in one transaction: no
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from django.db import transaction
 
@@ -32,6 +32,8 @@ class _Standing:
     token: int
     """One that nobody has had."""
     partitions: int
+    owner: str
+    """Of a lease that nobody let go of; what its worker had in hand may be what it died of, and stays known."""
 
 
 def set_partitions(consumer: Consumer, count: int, *, using: str) -> None:
@@ -47,7 +49,7 @@ def set_partitions(consumer: Consumer, count: int, *, using: str) -> None:
     with transaction.atomic(using=using):
         standing = _hold(consumer, using=using)
         if standing.partitions != count:
-            _write(consumer.name, standing.offsets, count, epoch=standing.epoch, token=standing.token, using=using)
+            _write(consumer.name, replace(standing, partitions=count), using=using)
 
 
 def move(consumer: Consumer, offset: int, *, using: str) -> int:
@@ -71,14 +73,8 @@ def move(consumer: Consumer, offset: int, *, using: str) -> int:
             row.update(replay_until=replay_until)
             FailedDelivery.objects.using(using).filter(consumer=consumer.name, position__gt=offset).delete()
         row.update(waiting_since=None, attempts=0, error="", retry_at=None)
-        _write(
-            consumer.name,
-            dict.fromkeys(range(SLOTS), offset),
-            standing.partitions,
-            epoch=state.epoch,
-            token=standing.token,
-            using=using,
-        )
+        moved = replace(standing, offsets=dict.fromkeys(range(SLOTS), offset), epoch=state.epoch)
+        _write(consumer.name, moved, using=using)
     return highest
 
 
@@ -108,20 +104,35 @@ def _hold(consumer: Consumer, *, using: str) -> _Standing:
             f"The partitions of consumer {consumer.name!r} are in different epochs of the log: let all of them run first."
         )
     token = max((lease.token for lease in leases), default=0) + 1
-    return _Standing(offsets=by_slot, epoch=epochs.pop(), token=token, partitions=state.partitions)
+    owner = next((lease.owner for lease in leases if lease.owner), "")
+    return _Standing(offsets=by_slot, epoch=epochs.pop(), token=token, partitions=state.partitions, owner=owner)
 
 
-def _write(consumer: str, offsets: Mapping[int, int], count: int, *, epoch: int, token: int, using: str) -> None:
-    """Begin anew with so many partitions: their leases, free and with a new token, their offsets, and what is ahead."""
+def _write(consumer: str, standing: _Standing, *, using: str) -> None:
+    """Let it stand so: the leases of its partitions, free and with a new token, their offsets, and what is ahead."""
+    offsets, count = standing.offsets, standing.partitions
     for model in (Lease, ConsumerOffset, SlotOffset):
         model._default_manager.using(using).filter(consumer=consumer).delete()
     partitions = [Partition(consumer=consumer, number=number, count=count) for number in range(count)]
     starts = {p.number: min(offsets[slot] for slot in p.slots or range(SLOTS)) for p in partitions}
     Lease.objects.using(using).bulk_create(
-        Lease(consumer=consumer, partition=p.number, token=token, expires_at=LONG_AGO) for p in partitions
+        Lease(
+            consumer=consumer,
+            partition=p.number,
+            token=standing.token,
+            owner=standing.owner,
+            expires_at=LONG_AGO,
+        )
+        for p in partitions
     )
     ConsumerOffset.objects.using(using).bulk_create(
-        ConsumerOffset(consumer=consumer, partition=p.number, offset=starts[p.number], epoch=epoch, token=token)
+        ConsumerOffset(
+            consumer=consumer,
+            partition=p.number,
+            offset=starts[p.number],
+            epoch=standing.epoch,
+            token=standing.token,
+        )
         for p in partitions
     )
     SlotOffset.objects.using(using).bulk_create(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -59,20 +59,25 @@ class OffsetStore:
         after somebody else's row was there to be seen, so the start is never too late.
         """
         wanted = {consumer.name: consumer for consumer in consumers}
+        if not self._unseen(wanted):  # mostly, and each tick asks
+            return False
         state = log_state(self.using)
-        rows = ConsumerOffset.objects.using(self.using)
-        for name in rows.filter(consumer__in=wanted).values_list("consumer", flat=True).distinct():
-            del wanted[name]
-        rows.bulk_create(
+        unseen = self._unseen(wanted)
+        ConsumerOffset.objects.using(self.using).bulk_create(
             ConsumerOffset(
                 consumer=consumer.name,
                 offset=self._start(consumer, state),
                 epoch=state.epoch,
                 token=0,
             )
-            for consumer in wanted.values()
+            for consumer in unseen
         )
-        return bool(wanted)
+        return bool(unseen)
+
+    def _unseen(self, consumers: Mapping[str, Consumer]) -> list[Consumer]:
+        rows = ConsumerOffset.objects.using(self.using).filter(consumer__in=consumers)
+        seen = set(rows.values_list("consumer", flat=True).distinct())
+        return [consumer for name, consumer in consumers.items() if name not in seen]
 
     def _start(self, consumer: Consumer, state: LogState) -> int:
         if isinstance(consumer.start, datetime):

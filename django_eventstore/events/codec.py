@@ -11,16 +11,26 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from ..exceptions import EventDecodingError, EventEncodingError
+from ..exceptions import EventDecodingError, EventEncodingError, UnknownEventType
 from .patterns import TYPE_NAME_RULE, is_type_name
 from .registry import registry
 from .shapes import AS_DECLARED, LOOK_CLOSER, Check, check_for, examine
+from .upcasting import upcast_payload
 from .values import Path, Plain, ValueRefused, path_text, to_plain
 
 if TYPE_CHECKING:
     from .definition import EventDefinition
 
-__all__ = ["annotation_error", "decode", "decode_mapping", "encode", "encode_mapping", "encode_metadata"]
+__all__ = [
+    "annotation_error",
+    "decode",
+    "decode_event",
+    "decode_mapping",
+    "decode_present",
+    "encode",
+    "encode_mapping",
+    "encode_metadata",
+]
 
 _ENCODER = msgspec.json.Encoder(decimal_format="string", uuid_format="canonical")
 _OBJECT_DECODER: msgspec.json.Decoder[dict[str, object]] = msgspec.json.Decoder(dict[str, object])
@@ -72,16 +82,13 @@ def encode_metadata(metadata: Mapping[str, object] | None, *, type: str, max_byt
 def decode(definition: EventDefinition, version: int, text: str) -> object:
     """The event in a stored payload, as an instance of the definition's class, types checked strictly.
 
+    A payload of an earlier version goes through the upcasters of its type first; a type without any is read as it is.
     Guarantee: it holds only what ``encode`` would store, so datetimes are aware, whoever inserted the row. Fields that
     the class does not have are ignored. EventDecodingError names the type, the version and the field; an exception
     other than ValueError and TypeError of the class's own ``__post_init__`` is passed on.
     """
-    if version > definition.version:
-        raise EventDecodingError(
-            type=definition.type,
-            version=version,
-            reason=f"newer than version {definition.version}, which this code declares. Deploy the code that knows it",
-        )
+    if version != definition.version:
+        text = _present_text(definition, version, text)
     try:
         decoder, check = _CODECS.get(definition.cls) or _make_codec(definition.cls)
         event = decoder.decode(text)
@@ -103,6 +110,29 @@ def decode_mapping(text: str, *, type: str = "(type not given)", version: int = 
         return _OBJECT_DECODER.decode(text)
     except _UNREADABLE as exc:
         raise EventDecodingError(type=type, version=version, reason=_decoding_reason(exc)) from exc
+
+
+def decode_event(type: str, version: int, text: str) -> object:
+    """The event in a stored payload, as an instance of the class that has this type name or alias.
+
+    Raises UnknownEventType when there is none, and what ``decode`` raises.
+    """
+    definition = registry.by_type(type)
+    if definition is None:
+        raise UnknownEventType(type)
+    return decode(definition, version, text)
+
+
+def decode_present(type: str, version: int, text: str) -> dict[str, object]:
+    """The JSON object in a stored payload, as plain values, in the form of the version that is declared today.
+
+    A payload of a type without a class is returned as it is stored. Errors as in ``decode``, save for what only the class
+    would refuse.
+    """
+    definition = registry.by_type(type)
+    if definition is not None and version != definition.version:
+        text = _present_text(definition, version, text)
+    return decode_mapping(text, type=type, version=version)
 
 
 def annotation_error(definition: EventDefinition) -> str | None:
@@ -131,6 +161,22 @@ def _make_codec(cls: type) -> tuple[msgspec.json.Decoder[object], Check]:
         ) from exc
     codec = _CODECS[cls] = decoder, check_for(cls)
     return codec
+
+
+def _present_text(definition: EventDefinition, version: int, text: str) -> str:
+    """The payload of another version in the form of the present one, as the encoder would write it."""
+    if version < definition.version and not registry.upcasters(definition):
+        return text
+    payload = decode_mapping(text, type=definition.type, version=version)
+    present = upcast_payload(definition, version, payload)
+    try:
+        return _ENCODER.encode(to_plain(present)).decode()
+    except ValueRefused as exc:
+        raise EventDecodingError(
+            type=definition.type,
+            version=version,
+            reason=f"the upcasters to version {definition.version} return what cannot be stored: {exc}",
+        ) from exc
 
 
 def _encoding_codec(definition: EventDefinition) -> tuple[msgspec.json.Decoder[object], Check]:

@@ -17,6 +17,7 @@ from ..conf import get_settings
 from ..consumers import declared_consumers
 from ..models import EventEntry, Heartbeat
 from .forwarder import Forwarded, forward_all
+from .freezing import is_frozen
 
 __all__ = ["FORWARD_TASK", "WakeUp", "forward", "wake_up"]
 
@@ -83,7 +84,12 @@ class WakeUp:
 
     def _wake(self, using: str) -> None:
         settings = get_settings()
-        if not settings.WAKE_UP or not self._take_turn(settings.WAKE_UP_INTERVAL) or not declared_consumers():
+        if (
+            is_frozen()
+            or not settings.WAKE_UP
+            or not self._take_turn(settings.WAKE_UP_INTERVAL)
+            or not declared_consumers()
+        ):
             return
         try:
             self._send(kwargs={"source": "wake-up", "using": using}, retry=False)
@@ -109,4 +115,10 @@ class WakeUp:
             return silence
 
 
-wake_up = WakeUp(send=forward.apply_async)
+def _send(**arguments: Any) -> None:
+    # A project may make its app after this import, and its broker is the one to be asked: the task is that of whichever app
+    # is the current one now.
+    forward.apply_async(**arguments)
+
+
+wake_up = WakeUp(send=_send)

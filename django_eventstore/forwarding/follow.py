@@ -1,67 +1,98 @@
-"""The long-running form: forward, sleep, forward again, until asked to stop."""
+"""The long-running form: forward, wait, forward again, until asked to stop."""
 
 from __future__ import annotations
 
 import logging
-import os
-import select
+import selectors
 import signal
-from collections.abc import Callable
+import socket
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from types import FrameType, TracebackType
-from typing import Any
+from typing import Any, Protocol
 
-from django.db import InterfaceError, OperationalError, close_old_connections
+from django.db import InterfaceError, OperationalError, connections
 
 from ..delivery import DeliveryPolicy
+from ..store import Pause
 from .forwarder import Forwarded
 
-__all__ = ["StopOnSignal", "follow"]
+__all__ = ["StopOnSignal", "follow", "tidy_connections"]
 
 logger = logging.getLogger(__name__)
 
+KEEP = timedelta(milliseconds=500)
+"""How long leases are kept after the last event, so that the next one is delivered without asking for everything again."""
 RECONNECT = DeliveryPolicy(base=timedelta(seconds=1), cap=timedelta(seconds=30))
+
+
+class Wait(Protocol):
+    """Waits until the log may go on after ``seen``, at most for the time-out."""
+
+    def __call__(self, timeout: timedelta, *, seen: int) -> bool: ...
 
 
 def follow(
     forward: Callable[[], Forwarded],
     *,
+    wait: Wait,
     interval: timedelta,
     stop: Callable[[], bool],
-    sleep: Callable[[float], None],
+    pause: Pause,
+    tidy: Callable[[], None],
+    let_go: Callable[[], None],
     retry: DeliveryPolicy = RECONNECT,
-    reconnect: Callable[[], None] = close_old_connections,
 ) -> int:
     """Call ``forward`` again and again until ``stop()``; returns the number of events delivered.
 
-    Sleeps ``interval`` when nothing is left, and not while there is more. A lost database connection is logged, and tried
-    again with growing delays; every other error is raised. While it sleeps it holds no lease and no transaction, and no
-    connection longer than ``CONN_MAX_AGE`` says.
+    Waits when nothing is left, for ``interval`` at most: then what is due again is looked at as well. A lost database
+    connection is logged, and tried again with growing delays; every other error is raised. While it waits it holds no
+    transaction and no lock, and after half a second no lease: ``let_go`` releases what ``forward`` has kept.
     """
     delivered, failures = 0, 0
     while not stop():
         try:
             done = forward()
+            delivered += done.delivered
+            failures = 0
+            tidy()
+            if not done.more and not _waits(wait, min(KEEP, interval), done, stop):
+                let_go()
+                _waits(wait, interval - min(KEEP, interval), done, stop)
         except (InterfaceError, OperationalError):
             failures += 1
-            delay = retry.delay(failures)
-            logger.exception(
-                "The database did not answer, attempt %d; trying again in %.1f s", failures, delay.total_seconds()
-            )
-        else:
-            failures = 0
-            delivered += done.delivered
-            delay = timedelta(0) if done.more else interval
-        reconnect()
-        if delay and not stop():
-            sleep(delay.total_seconds())
+            delay = retry.delay(failures).total_seconds()
+            logger.exception("The database did not answer, attempt %d; trying again in %.1f s", failures, delay)
+            tidy()
+            pause(delay)
+    try:
+        let_go()
+    except (InterfaceError, OperationalError):
+        logger.exception("The leases could not be released; they run out")
     return delivered
 
 
-class StopOnSignal:
-    """SIGTERM and SIGINT ask for a stop and end the sleep; a second one ends the process at once, as without this.
+def _waits(wait: Wait, timeout: timedelta, done: Forwarded, stop: Callable[[], bool]) -> bool:
+    """Whether there may be something new."""
+    return bool(timeout) and not stop() and wait(timeout, seen=done.head)
 
-    A context manager for the main thread. ``requested`` and ``sleep`` are what follow() wants.
+
+def tidy_connections(using: str) -> None:
+    """Close what is broken or too old, as Django does between requests.
+
+    The connection to the log stays under CONN_MAX_AGE 0, which says to keep none between requests: a follower has no
+    requests, and would make a new one for each event.
+    """
+    for connection in connections.all(initialized_only=True):
+        if connection.alias == using and not connection.settings_dict["CONN_MAX_AGE"]:
+            connection.close_at = None
+        connection.close_if_unusable_or_obsolete()
+
+
+class StopOnSignal:
+    """SIGTERM and SIGINT ask for a stop and end the pause; a second one ends the process at once, as without this.
+
+    A context manager for the main thread. ``requested`` and ``pause`` are what follow() wants.
     """
 
     SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -69,19 +100,22 @@ class StopOnSignal:
     def __init__(self) -> None:
         self._requested = False
         self._previous: dict[signal.Signals, Any] = {}
-        self._wake = self._woken = -1
 
     def requested(self) -> bool:
         """Whether a signal has come."""
         return self._requested
 
-    def sleep(self, seconds: float) -> None:
-        """Sleep, but no longer than until the signal."""
-        # A pipe and not an Event: a handler that set one could wait for a lock which the code under it holds.
-        select.select([self._woken], [], [], seconds)
+    def pause(self, seconds: float, files: Sequence[int] = ()) -> bool:
+        """Sleep, but no longer than until a file can be read or the signal comes. Returns whether it has come."""
+        # A socket and not an Event: a handler that set one could wait for a lock which the code under it holds.
+        with selectors.DefaultSelector() as selector:
+            for file in (self._woken.fileno(), *files):
+                selector.register(file, selectors.EVENT_READ)
+            selector.select(seconds)
+        return self._requested
 
     def __enter__(self) -> StopOnSignal:
-        self._woken, self._wake = os.pipe()
+        self._woken, self._wake = socket.socketpair()
         for number in self.SIGNALS:
             self._previous[number] = signal.signal(number, self._handle)
         return self
@@ -90,13 +124,13 @@ class StopOnSignal:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._restore()
-        os.close(self._wake)
-        os.close(self._woken)
+        self._wake.close()
+        self._woken.close()
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self._requested = True
         self._restore()
-        os.write(self._wake, b"\0")
+        self._wake.send(b"\0")
 
     def _restore(self) -> None:
         while self._previous:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 from django.core.exceptions import ImproperlyConfigured
@@ -29,8 +29,9 @@ from ..models import EventEntry
 from ..senders import EventSender
 from ..store import LogState, log_state
 from ..store.sequencing import in_test_case, sequence
+from .freezing import is_frozen
 
-__all__ = ["EventForwarder", "Forwarded", "forward_all", "make_sender"]
+__all__ = ["EventForwarder", "Forwarded", "forget_forwarders", "forward_all", "make_sender"]
 
 
 def make_sender(consumer: Consumer) -> EventSender:
@@ -44,7 +45,7 @@ def make_sender(consumer: Consumer) -> EventSender:
         raise ImproperlyConfigured(f"{where} is not a subclass of EventSender.")
     try:
         return sender_class(**consumer.options)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise ImproperlyConfigured(f"{where} does not take these OPTIONS: {error}") from error
 
 
@@ -65,6 +66,7 @@ class EventForwarder:
     def loops(self, partitions: int) -> tuple[ConsumerLoop, ...]:
         """One loop per partition; they share the sender, and run one after the other in this process."""
         if len(self._loops) != partitions:
+            self.let_go()
             self._loops = tuple(
                 ConsumerLoop(
                     consumer=self.consumer,
@@ -77,6 +79,16 @@ class EventForwarder:
             )
         return self._loops
 
+    @property
+    def kept(self) -> tuple[ConsumerLoop, ...]:
+        """Its loops, if all of them hold their leases for a next run."""
+        return self._loops if all(loop.is_kept for loop in self._loops) else ()
+
+    def let_go(self) -> None:
+        """Release the leases that were kept."""
+        for loop in self._loops:
+            loop.let_go()
+
     def get_and_send(self, *, most_events: int | None = None, longest: timedelta | None = None) -> Forwarded:
         """Deliver until the end of the log, or within these bounds (by default those of the settings).
 
@@ -85,6 +97,8 @@ class EventForwarder:
         transaction, where no offset could be saved.
         """
         _require_autocommit(self.using)
+        if is_frozen():
+            return Forwarded()
         settings = get_settings()
         partitions = readiness(self.consumer.name, using=self.using).partitions
         return _in_turns(
@@ -100,6 +114,8 @@ class Forwarded:
 
     delivered: int = 0
     more: bool = False
+    head: int = field(default=0, compare=False)
+    """The end of the log when the consumers were asked whether they are behind; 0 where nobody was asked."""
 
 
 def _require_autocommit(using: str) -> None:
@@ -116,7 +132,18 @@ TURN = timedelta(seconds=2)
 TURN_EVENTS = 1_000
 
 
-def _in_turns(loops: Iterable[ConsumerLoop], *, events: int, longest: timedelta) -> Forwarded:
+def _never() -> bool:
+    return False
+
+
+def _in_turns(
+    loops: Iterable[ConsumerLoop],
+    *,
+    events: int,
+    longest: timedelta,
+    stopping: Callable[[], bool] = _never,
+    keep: bool = False,
+) -> Forwarded:
     """Run each loop until none has more, within these bounds together."""
     deadline = time.monotonic() + longest.total_seconds()
     waiting, delivered = deque(loops), 0
@@ -124,11 +151,16 @@ def _in_turns(loops: Iterable[ConsumerLoop], *, events: int, longest: timedelta)
     turn_events, turn = (TURN_EVENTS, TURN) if len(waiting) > 1 else (events, longest)
     while waiting:
         seconds = deadline - time.monotonic()
-        if delivered >= events or seconds <= 0:
+        if delivered >= events or seconds <= 0 or stopping():
             return Forwarded(delivered=delivered, more=True)
         loop = waiting.popleft()
         # In turns, so that a long backlog of one consumer does not starve the others.
-        run = loop.run(most_events=min(turn_events, events - delivered), longest=min(turn, timedelta(seconds=seconds)))
+        run = loop.run(
+            most_events=min(turn_events, events - delivered),
+            longest=min(turn, timedelta(seconds=seconds)),
+            stopping=stopping,
+            keep=keep,
+        )
         delivered += run.delivered
         if run.more:
             waiting.append(loop)
@@ -147,33 +179,74 @@ def _forwarder(consumer: Consumer, using: str) -> EventForwarder:
     return found
 
 
+def let_go() -> None:
+    """Release the leases that ``forward_all(keep=True)`` has kept in this process."""
+    for (process, _, _), forwarder in list(_forwarders.items()):
+        if process == os.getpid():
+            forwarder.let_go()
+
+
+def forget_forwarders() -> None:
+    """Make them anew when they are next needed: what they know of a log is not true of one that was emptied."""
+    for (process, _, _), forwarder in _forwarders.items():
+        if process == os.getpid():  # a connection that came by a fork is the parent's to close
+            forwarder.sender.close()
+    _forwarders.clear()
+
+
 def forward_all(
     *,
     consumers: Iterable[str] | None = None,
     using: str | None = None,
     most_events: int | None = None,
     longest: timedelta | None = None,
+    stopping: Callable[[], bool] = _never,
+    keep: bool = False,
+    sender_for: Callable[[Consumer], EventSender] | None = None,
 ) -> Forwarded:
     """One tick: every consumer, or the named ones, each in turn, within the bounds together.
 
+    ``stopping()``: asked between events; once it is True, the event in hand is the last. ``keep``: hold on to the leases of
+    those that came to the end of the log, so that the next tick delivers at once; let_go() ends that.
+
     Sequences once, asks each consumer with one query whether it is behind, and runs those that are. Safe to overlap with
     any number of other ticks: a consumer that another worker holds is left to it.
+
+    ``sender_for``: gives each consumer the sender of this tick, in place of the one it declares and the process keeps.
     """
     alias = using or router.db_for_write(EventEntry)
     _require_autocommit(alias)
+    if is_frozen():
+        return Forwarded()
     settings = get_settings()
     declared = declared_consumers()
     chosen = [declared_consumer(name) for name in consumers] if consumers is not None else list(declared.values())
-    OffsetStore(alias).register(chosen)
+    if not (keep and all(_forwarder_is_kept(consumer, alias) for consumer in chosen)):
+        OffsetStore(alias).register(chosen)
     unsequenced = sequence(alias).more
     log = log_state(alias)
-    loops = [loop for forwarder in _able_forwarders(chosen, alias) for loop in _loops_with_work(forwarder, log)]
-    done = _in_turns(loops, events=most_events or settings.FORWARD_EVENTS, longest=longest or settings.FORWARD_SECONDS)
-    return Forwarded(delivered=done.delivered, more=done.more or unsequenced)
+    loops = [
+        loop for forwarder in _able_forwarders(chosen, alias, sender_for) for loop in _loops_with_work(forwarder, log)
+    ]
+    done = _in_turns(
+        loops,
+        events=most_events or settings.FORWARD_EVENTS,
+        longest=longest or settings.FORWARD_SECONDS,
+        stopping=stopping,
+        keep=keep,
+    )
+    return Forwarded(delivered=done.delivered, more=done.more or unsequenced, head=log.head)
+
+
+def _forwarder_is_kept(consumer: Consumer, using: str) -> bool:
+    found = _forwarders.get((os.getpid(), using, consumer.name))
+    return found is not None and found.consumer == consumer and bool(found.kept)
 
 
 def _loops_with_work(forwarder: EventForwarder, log: LogState) -> list[ConsumerLoop]:
     """The partitions that are behind, and all of them while something that failed is due."""
+    if forwarder.kept:  # each asks for its state itself
+        return [loop for loop in forwarder.kept if loop.is_behind(log)]
     state = readiness(forwarder.consumer.name, using=forwarder.using)
     if not state.ready:
         return []
@@ -181,11 +254,16 @@ def _loops_with_work(forwarder: EventForwarder, log: LogState) -> list[ConsumerL
     return [loop for loop in loops if state.has_due or loop.is_behind(log)]
 
 
-def _able_forwarders(consumers: Iterable[Consumer], using: str) -> Iterator[EventForwarder]:
+def _able_forwarders(
+    consumers: Iterable[Consumer], using: str, sender_for: Callable[[Consumer], EventSender] | None
+) -> Iterator[EventForwarder]:
     """The forwarders of the consumers whose sender can be made; for the others the reason goes on their row."""
     for consumer in consumers:
         try:
-            yield _forwarder(consumer, using)
+            if sender_for is None:
+                yield _forwarder(consumer, using)
+            else:
+                yield EventForwarder(consumer, sender=sender_for(consumer), using=using)
         except ImproperlyConfigured as error:
             # Its own trouble only: those after it are to run. It is looked at again after a wait.
             if readiness(consumer.name, using=using).ready:

@@ -9,11 +9,11 @@ from datetime import datetime
 from typing import Any, Literal, TypeVar, get_args
 
 from ..delivery import OnParked
-from ..events import matches, registry, validate_pattern
+from ..events import registry, selects, validate_pattern
 
 __all__ = ["Handler", "HandlerRegistry", "Mode", "Start", "TransactionScope", "handler_registry", "handles"]
 
-Mode = Literal["durable", "sync"]
+Mode = Literal["durable", "sync", "after_commit"]
 TransactionScope = Literal["event", "batch"]
 Start = Literal["now", "beginning"] | int | datetime
 """Where a new consumer begins: at the head of the log, at its beginning, after a position, or at a time."""
@@ -46,7 +46,7 @@ class Handler:
 
     def wants(self, type: str) -> bool:
         """Whether the handler is called for events of this type."""
-        return any(matches(pattern, type) for pattern in self.events)
+        return selects(self.events, type)
 
 
 class HandlerRegistry:
@@ -55,6 +55,7 @@ class HandlerRegistry:
     def __init__(self) -> None:
         self._handlers: dict[str, Handler] = {}
         self._sync: dict[str, tuple[Handler, ...]] = {}
+        self._after_commit: dict[str, tuple[Handler, ...]] = {}
 
     def register(self, handler: Handler) -> None:
         """Add a handler; one of the same name from the same place (a reloaded module) is replaced."""
@@ -67,12 +68,16 @@ class HandlerRegistry:
                 "Give one of them another name."
             )
         self._handlers[handler.name] = handler
-        self._sync.clear()
+        self._forget_found()
 
     def unregister(self, name: str) -> None:
         """Forget a handler, for tests that declare one."""
         del self._handlers[name]
-        self._sync.clear()
+        self._forget_found()
+
+    def all(self) -> tuple[Handler, ...]:
+        """Every declared handler."""
+        return tuple(self._handlers.values())
 
     def durable(self) -> tuple[Handler, ...]:
         """Handlers that a consumer runs after the commit."""
@@ -82,10 +87,22 @@ class HandlerRegistry:
         """Handlers that run inside the recording transaction for events of this type."""
         found = self._sync.get(type)
         if found is None:
-            handlers = self._handlers.values()
-            found = tuple(handler for handler in handlers if handler.mode == "sync" and handler.wants(type))
-            self._sync[type] = found
+            found = self._sync[type] = self._find("sync", type)
         return found
+
+    def after_commit_for(self, type: str) -> tuple[Handler, ...]:
+        """Handlers that this process runs after the commit for events of this type."""
+        found = self._after_commit.get(type)
+        if found is None:
+            found = self._after_commit[type] = self._find("after_commit", type)
+        return found
+
+    def _find(self, mode: Mode, type: str) -> tuple[Handler, ...]:
+        return tuple(handler for handler in self._handlers.values() if handler.mode == mode and handler.wants(type))
+
+    def _forget_found(self) -> None:
+        self._sync.clear()
+        self._after_commit.clear()
 
 
 handler_registry = HandlerRegistry()
@@ -110,11 +127,13 @@ def handles(
     ``mode="durable"``: run by the forwarder after the commit, at least once; what it writes to the log's database commits
     together with its offset, so that effect happens once. ``transaction="event"`` commits after each event, ``"batch"``
     after many. ``mode="sync"``: run by record() inside the caller's transaction, before the event is stored; raising
-    refuses the event. ``start``: where a new durable handler begins: ``"now"``, ``"beginning"``, a position, or a time.
+    refuses the event. ``mode="after_commit"``: run once by the recording process, on a thread of its own right after the
+    commit; lost in a crash, and an error is logged and signalled, not tried again. ``start``: where a new durable handler
+    begins: ``"now"``, ``"beginning"``, a position, or a time.
 
-    An event that fails is tried again, and its stream waits for it; after ``max_attempts`` it is parked, and blocks its
-    stream or lets it go on (``on_parked``); by default both are as the settings say. ``replay=False``: when the consumer is
-    moved back, the handler is not called for what it has had before; others see ``entry.is_replay``.
+    A durable handler's event that fails is tried again, and its stream waits for it; after ``max_attempts`` it is parked,
+    and blocks its stream or lets it go on (``on_parked``); by default both are as the settings say. ``replay=False``: when
+    the consumer is moved back, the handler is not called for what it has had before; others see ``entry.is_replay``.
 
     ``name`` is the identity under which the offset is stored, by default the dotted path: a renamed function without a
     name is a new handler. Handlers that name the same ``consumer`` run in order in one transaction.

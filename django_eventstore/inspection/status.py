@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 from uuid import UUID
 
 from django.db import router
-from django.db.models import Case, Count, Q, Value, When
+from django.db.models import Case, Count, Min, Q, Value, When
 from django.utils import timezone
 
 from ..consumers import Consumer, OffsetStore, declared_consumers
@@ -49,12 +48,16 @@ class ConsumerStatus:
     lag_seconds: float | None
     state: ConsumerState
     reason: str
-    """Why it is in this state; empty when it is running."""
+    """Why it is in this state; while it is running, what of it waits all the same, or nothing."""
     partitions: int
     blocked: int
     """Its failed events that are tried again."""
     parked: int
     """Its failed events that wait for somebody's decision."""
+    failing_since: datetime | None
+    """When the oldest of these failed first; None without any."""
+    waiting_since: datetime | None
+    """When its sender became unavailable; None after a success."""
     attempts: int
     """How often its sender was found unavailable since the last success."""
     error: str
@@ -78,6 +81,8 @@ class LogStatus:
     """When a Celery worker last ran the forward task; None when none ever did."""
     beat_seen_at: datetime | None
     """When beat was last seen to have sent it."""
+    follower_seen_at: datetime | None
+    """When an ``eventstore_forward --follow`` was last seen at work."""
     consumers: tuple[ConsumerStatus, ...]
 
 
@@ -98,6 +103,7 @@ def log_status(using: str | None = None) -> LogStatus:
         unsequenced_is_capped=unsequenced > COUNT_LIMIT,
         worker_seen_at=beats.get("worker"),
         beat_seen_at=beats.get("beat"),
+        follower_seen_at=beats.get("follower"),
         consumers=_consumer_statuses(alias, state.head),
     )
 
@@ -131,7 +137,7 @@ def _consumer_statuses(using: str, head: int) -> tuple[ConsumerStatus, ...]:
                 row=row,
                 waiting=waiting,
                 offset=min((progress.offset for progress in stands if progress is not None), default=None),
-                failures=failures.get(name, Counter()),
+                failures=failures.get(name, _NO_FAILURES),
                 held_by=", ".join(sorted(set(holders.get(name, [])))),
                 head=head,
                 using=using,
@@ -140,13 +146,31 @@ def _consumer_statuses(using: str, head: int) -> tuple[ConsumerStatus, ...]:
     return tuple(statuses)
 
 
-def _failures(using: str) -> dict[str, Counter[str]]:
-    """How many open failures there are, by consumer and state."""
-    counts: dict[str, Counter[str]] = {}
-    rows = FailedDelivery.objects.using(using).values_list("consumer", "state").annotate(number=Count("pk")).order_by()
-    for name, state, number in rows:
-        counts.setdefault(name, Counter())[state] = number
-    return counts
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Failures:
+    blocked: int = 0
+    parked: int = 0
+    since: datetime | None = None
+
+    def __str__(self) -> str:
+        streams = "stream" if self.blocked == 1 else "streams"
+        parts = [f"{self.blocked} {streams} blocked"] if self.blocked else []
+        return ", ".join([*parts, *([f"{self.parked} parked"] if self.parked else [])])
+
+
+_NO_FAILURES = _Failures()
+
+
+def _failures(using: str) -> dict[str, _Failures]:
+    """The open failures by consumer; one that a worker has in hand for the first time is none yet."""
+    parked = Q(state=DeliveryState.PARKED)
+    rows = FailedDelivery.objects.using(using).exclude(state=DeliveryState.TRYING).values_list("consumer")
+    counted = rows.annotate(
+        blocked=Count("pk", filter=~parked), parked=Count("pk", filter=parked), since=Min("first_failed_at")
+    )
+    return {
+        name: _Failures(blocked=blocked, parked=held, since=since) for name, blocked, held, since in counted.order_by()
+    }
 
 
 def _status(
@@ -155,7 +179,7 @@ def _status(
     row: StateRow,
     waiting: bool,
     offset: int | None,
-    failures: Counter[str],
+    failures: _Failures,
     held_by: str,
     head: int,
     using: str,
@@ -164,6 +188,8 @@ def _status(
     if consumer is not None and offset is not None:
         lag = lag_of(consumer.events, offset=offset, head=head, most=COUNT_LIMIT, using=using)
     state, reason = _state(row, waiting=waiting, declared=consumer is not None, seen=offset is not None)
+    if state == "running":
+        reason = str(failures)
     return ConsumerStatus(
         name=row.consumer,
         declared=consumer is not None,
@@ -175,8 +201,10 @@ def _status(
         state=state,
         reason=reason,
         partitions=row.partitions,
-        blocked=failures[DeliveryState.BLOCKED] + failures[DeliveryState.TRYING],
-        parked=failures[DeliveryState.PARKED],
+        blocked=failures.blocked,
+        parked=failures.parked,
+        failing_since=failures.since,
+        waiting_since=row.waiting_since,
         attempts=row.attempts,
         error=row.error,
         retry_at=row.retry_at,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -18,10 +20,24 @@ from ..models import EventEntry
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-__all__ = ["EventStoreCommand"]
+__all__ = ["EventStoreCommand", "TableCommand", "printable"]
+
+# What a terminal obeys, C1 codes too: texts that come from events and their errors are shown, not obeyed.
+CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
-class EventStoreCommand(BaseCommand, ABC):
+class TableCommand(BaseCommand):
+    """Can write tables."""
+
+    def write_table(self, header: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+        """Write columns as wide as their widest cell."""
+        rows = [tuple(printable(cell).replace("\n", " ") for cell in row) for row in rows]
+        widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
+        for row in (header, *rows):
+            self.stdout.write("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+class EventStoreCommand(TableCommand, ABC):
     """Has ``--database``; what goes wrong in ``perform`` is a CommandError: exit status 1 and one sentence."""
 
     def add_database(self, parser: CommandParser) -> None:
@@ -46,12 +62,25 @@ class EventStoreCommand(BaseCommand, ABC):
     def perform(self, using: str, options: dict[str, Any]) -> None:
         """Do what the command is for."""
 
-    def write_json(self, value: DataclassInstance) -> None:
+    def write_json(self, value: DataclassInstance | Sequence[DataclassInstance]) -> None:
         """Write one JSON document to standard output, and nothing else."""
-        self.stdout.write(json.dumps(asdict(value), cls=DjangoJSONEncoder, indent=2))
+        plain: object = [asdict(each) for each in value] if isinstance(value, Sequence) else asdict(value)
+        self.stdout.write(json.dumps(plain, cls=DjangoJSONEncoder, indent=2))
 
-    def write_table(self, header: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
-        """Write columns as wide as their widest cell."""
-        widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
-        for row in (header, *rows):
-            self.stdout.write("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    def confirm(self, question: str, *, yes: bool) -> None:
+        """Ask, and go on after a y only. ``yes``: it was answered before. Raises CommandError."""
+        if yes:
+            return
+        self.stdout.write(f"{question} [y/N] ", ending="")
+        self.stdout.flush()
+        try:
+            answer = input()
+        except EOFError:
+            answer = ""
+        if answer.strip().lower() not in ("y", "yes"):
+            raise CommandError("Nothing was done. Answer y, or add --yes.")
+
+
+def printable(text: str) -> str:
+    """The text with its control characters spelt out; line breaks and tabs stay."""
+    return CONTROLS.sub(lambda match: f"\\x{ord(match[0]):02x}", text)

@@ -111,7 +111,7 @@ class InboxKey(models.Model):
 
 
 class Heartbeat(models.Model):
-    """When something was last seen at work: ``worker`` (a forward task ran), ``beat`` (the beat had sent one)."""
+    """When something was last seen at work: ``worker`` (a forward task ran), ``beat`` (it had sent one), ``follower``."""
 
     name = models.CharField(max_length=50, primary_key=True)
     at = models.DateTimeField()

@@ -8,14 +8,23 @@ from typing import Any, NoReturn
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
-from ..events import decode_mapping
+from ..events import decode_event, decode_mapping
 from ..exceptions import AppendOnlyError
 from .fields import DatabaseNow, ExactCharField, ExactTextField, Uuid7
 
-__all__ = ["MAX_STREAM", "MAX_SUBJECT", "EventEntry", "EventEntryQuerySet", "EventKey", "StreamVersion"]
+__all__ = [
+    "MAX_CORRELATION",
+    "MAX_STREAM",
+    "MAX_SUBJECT",
+    "EventEntry",
+    "EventEntryQuerySet",
+    "EventKey",
+    "StreamVersion",
+]
 
 MAX_STREAM = 200
 MAX_SUBJECT = 200
+MAX_CORRELATION = 100
 
 
 def _refuse(*args: object, **kwargs: object) -> NoReturn:
@@ -79,8 +88,8 @@ class EventEntry(models.Model):
     metadata = ExactTextField(_("metadata"), db_default="{}")
     """A JSON object about the event: who, why, from where."""
     timestamp = models.DateTimeField(_("timestamp"), db_default=DatabaseNow())
-    correlation_id = ExactCharField(_("correlation id"), max_length=100, null=True, blank=True)
-    causation_id = ExactCharField(_("causation id"), max_length=100, null=True, blank=True)
+    correlation_id = ExactCharField(_("correlation id"), max_length=MAX_CORRELATION, null=True, blank=True)
+    causation_id = ExactCharField(_("causation id"), max_length=MAX_CORRELATION, null=True, blank=True)
     subject = ExactCharField(_("subject"), max_length=MAX_SUBJECT, null=True, blank=True)
     """Whose data it is, for erasure."""
 
@@ -117,8 +126,16 @@ class EventEntry(models.Model):
 
     @property
     def data(self) -> dict[str, Any]:
-        """The payload as plain Python values."""
+        """The payload as plain Python values, in the form it was recorded in."""
         return decode_mapping(self.payload, type=self.type, version=self.version)
+
+    @property
+    def event(self) -> object:
+        """The event as an instance of its class, in the form of today; upcasters have run.
+
+        Raises UnknownEventType when no class has this type name or alias, and EventDecodingError.
+        """
+        return decode_event(self.type, self.version, self.payload)
 
 
 class StreamVersion(models.Model):

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
 import warnings
+from asyncio import _get_running_loop
 from collections.abc import Mapping, Sequence
-from typing import Any
+from itertools import groupby
+from typing import Any, TypedDict, cast
 from uuid import UUID
 from weakref import WeakKeyDictionary
 
@@ -15,13 +18,19 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from ..conf import get_settings
 from ..consumers import OffsetStore, declared_consumers
+from ..context import active_context
 from ..exceptions import EventStoreError
 from ..handlers import call_handler, handler_registry
 from ..models import EventEntry
 from ..signals import event_recorded, events_committed, send
 from ..store import EventStore
+from ..store.new_entries import NewEntries, Row
+from .after_commit import run_after_commit
+from .aliases import alias_for
+from .commit_hooks import CommitHook, in_test, is_registered, register
+from .suppression import explained
 
-__all__ = ["arecord", "forget_known_consumers", "record"]
+__all__ = ["arecord", "forget_known_consumers", "record", "record_each"]
 
 logger = logging.getLogger(__name__)
 
@@ -44,15 +53,19 @@ def record(
     ``stream``: a saved model instance or a text; what the events are about, and the unit of ordering.
     ``expected_version``: the version the stream is expected to have, 0 for a new one; a stream takes either versioned or
     plain events. ``metadata``: a mapping kept beside the payload. ``event_id``: makes recording the same event again a
-    no-op that returns the first entry. ``subject``: whose data it is. ``using``: the database alias of the transaction.
+    no-op that returns the first entry. ``subject``: whose data it is. ``using``: the database alias of the transaction, by
+    default that of the stream's instance, or the one on which a transaction is open.
 
-    Runs handlers with ``mode="sync"`` first, inserts all entries in one statement, and wakes the consumers after the
-    commit. Returns the entries in order; they get their positions after the commit.
+    Runs handlers with ``mode="sync"`` first and inserts all entries in one statement, with what the context says of actor
+    and cause, see event_context(). After the commit it wakes the consumers and starts handlers with
+    ``mode="after_commit"``. Returns the entries in order; they get their positions after the commit.
 
     Raises EventEncodingError, ConcurrencyError, MixedStreamError, EventIdConflict, and what a sync handler raises: then
-    nothing is recorded.
+    nothing is recorded. Raises EventStoreError in a running event loop, see arecord().
     """
-    store = EventStore(using)
+    if _get_running_loop() is not None:
+        _refuse_in_event_loop()
+    store = EventStore(using or alias_for(stream))
     connection = connections[store.using]
     if not connection.in_atomic_block:
         _outside_transaction(connection)
@@ -62,7 +75,11 @@ def record(
 
 
 async def arecord(*events: object, **arguments: Any) -> Sequence[EventEntry]:
-    """See record()."""
+    """record() on the thread of synchronous code.
+
+    By itself it is outside ``atomic()``, which async code cannot open: put the change and record() into one function and
+    await that by ``sync_to_async``. See record().
+    """
     return await sync_to_async(record)(*events, **arguments)
 
 
@@ -77,16 +94,73 @@ def _record(
 ) -> Sequence[EventEntry]:
     if event_id is not None and store.recorded(event_id) is not None:
         return store.save(*events, stream=stream, event_id=event_id)
-    entries = store.prepare(*events, stream=stream, metadata=metadata, event_id=event_id, subject=subject)
+    entries = store.prepare(
+        *events, stream=stream, event_id=event_id, subject=subject, **_circumstances(metadata, store.using)
+    )
+    return _store(store, entries, expected_version=expected_version, once=event_id is not None)
+
+
+def record_each(events: Sequence[tuple[object, str]], *, using: str) -> Sequence[EventEntry]:
+    """Record events, each with its own stream, in one statement; a transaction is open.
+
+    An event without a class is a pair of its type name and a mapping.
+    """
+    store = EventStore(using)
+    circumstances = _circumstances(None, using)
+    rows: list[Row] = []
+    for is_pair, group in groupby(events, key=lambda told: isinstance(told[0], tuple)):
+        if is_pair:
+            for pair, stream in group:
+                rows += store.prepare(*cast(tuple[object, ...], pair), stream=stream, **circumstances).rows
+        else:
+            alike, streams = zip(*group, strict=True)
+            rows += store.prepare(*alike, streams=streams, **circumstances).rows
+    return _store(store, NewEntries(rows))
+
+
+class _Circumstances(TypedDict):
+    metadata: Mapping[str, object] | None
+    correlation_id: str | None
+    causation_id: str | None
+
+
+def _circumstances(metadata: Mapping[str, object] | None, using: str) -> _Circumstances:
+    """What the caller, its context and a suppression around it say about the events."""
+    metadata = explained(metadata, connections[using])
+    context = active_context()
+    if context is None:
+        return {"metadata": metadata, "correlation_id": None, "causation_id": None}
+    return {
+        "metadata": context.add_to(metadata),
+        "correlation_id": context.correlation_id,
+        "causation_id": context.causation_id,
+    }
+
+
+def _store(
+    store: EventStore, entries: NewEntries, *, expected_version: int | None = None, once: bool = False
+) -> Sequence[EventEntry]:
     for number, row in enumerate(entries.rows):
         for handler in handler_registry.sync_for(row.type):
             call_handler(handler, entries[number])
     connection = connections[store.using]
     _know_consumers(connection)  # before the insert: on SQLite the entry has its position at once
-    stored = store.append(entries, expected_version=expected_version, once=event_id is not None)
+    stored = store.append(entries, expected_version=expected_version, once=once)
     send(event_recorded, sender=EventEntry, entries=stored, using=store.using)
+    if not once or stored[0] is entries[0]:  # else it was recorded by somebody else meanwhile
+        run_after_commit(entries, connection)
     _wake_after_commit(connection)
     return stored
+
+
+def _refuse_in_event_loop() -> None:
+    # Where Django lets synchronous queries block the loop, in a notebook, record() does as well.
+    if os.environ.get("DJANGO_ALLOW_ASYNC_UNSAFE"):
+        return
+    raise EventStoreError(
+        "record() was called in a running event loop, where Django has no transactions: put the change and record() into one "
+        "function with transaction.atomic() and await it by sync_to_async(), or await arecord() for an event alone."
+    )
 
 
 def _outside_transaction(connection: BaseDatabaseWrapper) -> None:
@@ -94,8 +168,9 @@ def _outside_transaction(connection: BaseDatabaseWrapper) -> None:
         return  # a transaction of the caller's own is open
     choice = get_settings().OUTSIDE_TRANSACTION
     message = (
-        "record() was called outside transaction.atomic(): the event is stored, but the change it reports is not in the same "
-        "transaction. Wrap both in atomic(), or set EVENTSTORE['OUTSIDE_TRANSACTION'] to 'allow'."
+        f"record() was called outside transaction.atomic() on the database {connection.alias!r}: the event is stored, but "
+        "the change it reports is not in the same transaction. Wrap both in atomic(), or set "
+        "EVENTSTORE['OUTSIDE_TRANSACTION'] to 'allow'."
     )
     if choice == "error":
         raise EventStoreError(message)
@@ -115,7 +190,7 @@ def _know_consumers(connection: BaseDatabaseWrapper) -> None:
         return  # earlier in this transaction, and no savepoint was rolled back since: either would have replaced the list
     OffsetStore(alias).register(declared_consumers().values())
     # Rolled back, the rows are gone, and a TestCase rolls back even what its on_commit callbacks have seen.
-    if not _in_test(connection):
+    if not in_test(connection):
 
         def remember() -> None:
             _consumers_known[alias] = declared
@@ -128,14 +203,16 @@ def _know_consumers(connection: BaseDatabaseWrapper) -> None:
 _looked: WeakKeyDictionary[BaseDatabaseWrapper, tuple[list[Any], object]] = WeakKeyDictionary()
 
 
-class _WakeUp:
+class _WakeUp(CommitHook):
     """What tells of one commit, once, however many savepoints of its transaction have registered it."""
+
+    rank = 1
 
     def __init__(self, using: str) -> None:
         self.using = using
         self.told = False
 
-    def tell(self) -> None:
+    def run(self) -> None:
         if not self.told:
             self.told = True
             send(events_committed, sender=EventEntry, using=self.using)
@@ -152,14 +229,9 @@ def _wake_after_commit(connection: BaseDatabaseWrapper) -> None:
         wake_up = _wake_ups[connection] = _WakeUp(connection.alias)
     # A hook that is still in the list leaves it only with a savepoint that is open now, and then with what is recorded now.
     # In a TestCase nothing else leaves it, and captureOnCommitCallbacks() looks for what was registered since.
-    if connection.run_on_commit and connection.run_on_commit[-1][1] == wake_up.tell and not _in_test(connection):
+    if is_registered(wake_up, connection) and not in_test(connection):
         return
-    transaction.on_commit(wake_up.tell, using=connection.alias, robust=True)
-
-
-def _in_test(connection: BaseDatabaseWrapper) -> bool:
-    """Whether a TestCase will roll everything back."""
-    return any(getattr(block, "_from_testcase", False) for block in connection.atomic_blocks)
+    register(wake_up, connection)
 
 
 def forget_known_consumers() -> None:

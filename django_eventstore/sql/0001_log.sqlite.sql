@@ -23,7 +23,8 @@ BEGIN
 END;
 
 -- One writer at a time, so commit order is position order: the position is drawn in the writer's own transaction.
--- The slot is computed from the last characters of the stream, where streams differ.
+-- The slot is computed from the last characters of the stream, where streams differ; multiplied, so that neighbouring ones
+-- do not have neighbouring slots and so the same partition (Knuth's multiplicative hashing).
 CREATE TRIGGER eventstore_entry_sequence AFTER INSERT ON eventstore_entry
 BEGIN
     -- -1 is what the check above sees for an id that is still to be drawn.
@@ -32,9 +33,9 @@ BEGIN
         SELECT NEW.type WHERE NOT EXISTS (SELECT 1 FROM eventstore_type WHERE name = NEW.type);
     INSERT INTO eventstore_position (entry_id, type_id, slot)
         SELECT NEW.id, id,
-               (coalesce(unicode(substr(NEW.stream, -1, 1)), 0) + 10 * coalesce(unicode(substr(NEW.stream, -2, 1)), 0)
+               ((coalesce(unicode(substr(NEW.stream, -1, 1)), 0) + 10 * coalesce(unicode(substr(NEW.stream, -2, 1)), 0)
                 + 37 * coalesce(unicode(substr(NEW.stream, -3, 1)), 0) + 17 * coalesce(unicode(substr(NEW.stream, -4, 1)), 0)
-                + 29 * coalesce(unicode(substr(NEW.stream, -5, 1)), 0) + length(NEW.stream)) & 63
+                + 29 * coalesce(unicode(substr(NEW.stream, -5, 1)), 0) + length(NEW.stream)) * 40503 >> 8) & 63
         FROM eventstore_type WHERE name = NEW.type;
 END;
 

@@ -2,6 +2,23 @@
 
 from .epoch import LogState, begin_epoch, ensure_log, log_state
 from .event_store import EventStore, Page
+from .listening import Listener, Pause, is_postgresql, notify
 from .reading import position_before
+from .waiting import NOTIFY_INTERVAL, Waiter, waiter
 
-__all__ = ["EventStore", "LogState", "Page", "begin_epoch", "ensure_log", "log_state", "position_before"]
+__all__ = [
+    "NOTIFY_INTERVAL",
+    "EventStore",
+    "Listener",
+    "LogState",
+    "Page",
+    "Pause",
+    "Waiter",
+    "begin_epoch",
+    "ensure_log",
+    "is_postgresql",
+    "log_state",
+    "notify",
+    "position_before",
+    "waiter",
+]

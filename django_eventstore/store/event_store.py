@@ -15,7 +15,7 @@ from ..conf import get_settings
 from ..events import encode, encode_mapping, encode_metadata, is_type_name, registry, validate_pattern
 from ..exceptions import ConcurrencyError, EventEncodingError, EventIdConflict
 from ..models import EventEntry, EventKey
-from ..models.entries import MAX_STREAM, MAX_SUBJECT
+from ..models.entries import MAX_CORRELATION, MAX_STREAM, MAX_SUBJECT
 from .appending import append
 from .epoch import log_state
 from .event_ids import uuid7_bytes
@@ -65,16 +65,27 @@ class EventStore:
         metadata: Mapping[str, object] | None = None,
         event_id: UUID | None = None,
         subject: str | None = None,
+        correlation_id: str | None = None,
+        causation_id: str | None = None,
     ) -> Sequence[EventEntry]:
         """Append events and return their entries, which have no position yet.
 
-        record() does this and more: it runs handlers with ``mode="sync"`` and wakes the consumers. The arguments and the
-        errors are the same; see record().
+        record() does this and more: it runs handlers, adds the context, and wakes the consumers. The arguments and the
+        errors are the same; see record(). ``correlation_id`` and ``causation_id``, which record() takes from the context,
+        have at most 100 characters.
         """
         if event_id is not None and (known := self.recorded(event_id)):
             self._require_same(known, events, stream)
             return [known]
-        entries = self.prepare(*events, stream=stream, metadata=metadata, event_id=event_id, subject=subject)
+        entries = self.prepare(
+            *events,
+            stream=stream,
+            metadata=metadata,
+            event_id=event_id,
+            subject=subject,
+            correlation_id=correlation_id,
+            causation_id=causation_id,
+        )
         return self.append(entries, expected_version=expected_version, once=event_id is not None)
 
     async def asave(self, *events: object, **arguments: Any) -> Sequence[EventEntry]:
@@ -138,22 +149,30 @@ class EventStore:
         self,
         *events: object,
         stream: models.Model | str | None = None,
+        streams: Sequence[str] = (),
         metadata: Mapping[str, object] | None = None,
         event_id: UUID | None = None,
         subject: str | None = None,
+        correlation_id: str | None = None,
+        causation_id: str | None = None,
     ) -> NewEntries:
-        """Entries for the events, checked and not stored yet."""
+        """Entries for the events, checked and not stored yet. ``streams``: one per event, in place of ``stream``."""
         kinds = _kinds(events)
         if event_id is not None and len(kinds) != 1:
             raise ValueError("event_id names one event; record them one by one.")
         largest = get_settings().MAX_PAYLOAD_BYTES
-        name = stream_name(stream)
+        names = streams or [stream_name(stream)] * len(kinds)
         now = timezone.now()
         first = kinds[0].type
         meta = encode_metadata(metadata, type=first, max_bytes=largest)
-        _require_text(name, field="stream", most=MAX_STREAM, type=first)
+        for name in set(names):
+            _require_text(name, field="stream", most=MAX_STREAM, type=first)
         if subject is not None:
             _require_text(subject, field="subject", most=MAX_SUBJECT, type=first)
+        if correlation_id is not None:
+            _require_text(correlation_id, field="correlation_id", most=MAX_CORRELATION, type=first)
+        if causation_id is not None:
+            _require_text(causation_id, field="causation_id", most=MAX_CORRELATION, type=first)
         ids = [event_id.bytes] if event_id is not None else uuid7_bytes(len(kinds))
         return NewEntries(
             [
@@ -167,11 +186,13 @@ class EventStore:
                     None,
                     meta,
                     now,
-                    None,
-                    None,
+                    correlation_id,
+                    causation_id,
                     subject,
                 )
-                for id_, kind, payload in zip(ids, kinds, _payloads(events, max_bytes=largest), strict=True)
+                for id_, kind, payload, name in zip(
+                    ids, kinds, _payloads(events, max_bytes=largest), names, strict=True
+                )
             ]
         )
 
@@ -216,7 +237,7 @@ class EventStore:
             known = self.recorded(event_id)
             if known is None:
                 raise
-            if (known.type, known.stream) != (new.type, new.stream):
+            if (registry.present_type(known.type), known.stream) != (new.type, new.stream):
                 raise EventIdConflict(event_id=known.event_id, type=known.type, stream=known.stream) from None
             return known
         return entries[0]
@@ -225,7 +246,7 @@ class EventStore:
         kinds = _kinds(events)
         if len(kinds) != 1:
             raise ValueError("event_id names one event; record them one by one.")
-        if kinds[0].type != known.type or stream_name(stream) != known.stream:
+        if kinds[0].type != registry.present_type(known.type) or stream_name(stream) != known.stream:
             raise EventIdConflict(event_id=known.event_id, type=known.type, stream=known.stream)
 
 
@@ -248,7 +269,7 @@ def _kinds(events: tuple[object, ...]) -> list[_Kind]:
                 reason='a type name has at least two parts joined by dots, as in "orders.OrderPlaced"',
             )
         definition = registry.by_type(events[0])
-        return [_Kind(events[0], definition.version if definition else 1)]
+        return [_Kind(definition.type, definition.version) if definition else _Kind(events[0], 1)]
     kinds = {cls: _kind_of(cls) for cls in dict.fromkeys(map(type, events))}
     return [kinds[type(event)] for event in events]
 

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from ..events import matches
+from ..events import selects
 from ..models import EventEntry, EventType
+from .places import fetch
 
 __all__ = ["Extract", "position_before", "read", "type_ids"]
 
-COLUMNS = ", ".join(f"e.{field.column}" for field in EventEntry._meta.concrete_fields)
 # LEFT: a place whose entry is gone still counts as read, or a page with one would seem to be the last.
 JOIN = "LEFT JOIN eventstore_entry e ON e.id = p.entry_id ORDER BY p.position"
 # The places are chosen first and joined afterwards, in this order on every database, whatever its statistics say.
@@ -29,11 +29,11 @@ class Extract:
 
 
 def type_ids(patterns: Sequence[str], *, using: str) -> list[int] | None:
-    """The ids of the types in the log that match, None when every type does."""
+    """The ids of the types in the log that match by one of their names, None when every type does."""
     if not patterns or "*" in patterns:
         return None
     known = EventType.objects.using(using).values_list("id", "name")
-    return [id_ for id_, name in known if any(matches(pattern, name) for pattern in patterns)]
+    return [id_ for id_, name in known if selects(patterns, name)]
 
 
 def read(
@@ -55,16 +55,16 @@ def read(
     if types is not None and not types:
         return Extract(entries=(), next_offset=max(offset, head))
     if stream is not None:
-        sql, parameters = _of_stream(offset, head, limit, types, stream)
+        source, parameters = _of_stream(offset, head, limit, types, stream)
     elif types is None:
-        sql, parameters = _of_places(_within(slots), [offset, upto, limit])
+        source, parameters = _of_places(_within(slots), [offset, upto, limit])
     elif len(types) <= MOST_RANGES:
-        sql, parameters = _of_few_types(offset, upto, limit, types, slots)
+        source, parameters = _of_few_types(offset, upto, limit, types, slots)
     else:
         upto = min(head, offset + WINDOW)
         marks = ", ".join(["%s"] * len(types))
-        sql, parameters = _of_places(f"{_within(slots)} AND type_id IN ({marks})", [offset, upto, *types, limit])
-    places = list(EventEntry.objects.using(using).raw(sql, parameters))
+        source, parameters = _of_places(f"{_within(slots)} AND type_id IN ({marks})", [offset, upto, *types, limit])
+    places = fetch(source, parameters, using=using)
     entries = tuple(entry for entry in places if entry.id is not None)
     if len(places) < limit:
         return Extract(entries=entries, next_offset=max(offset, upto))
@@ -77,7 +77,7 @@ def _within(slots: range | None) -> str:
 
 def _of_places(condition: str, parameters: list[object]) -> tuple[str, list[object]]:
     places = f"{PLACES}{condition} ORDER BY position LIMIT %s"
-    return f"SELECT {COLUMNS}, p.position, p.slot FROM ({places}) p {JOIN}", parameters
+    return f"FROM ({places}) p {JOIN}", parameters
 
 
 def _of_few_types(
@@ -88,19 +88,19 @@ def _of_few_types(
     union = " UNION ALL ".join(one.format(n) for n in range(len(types)))
     places = f"SELECT position, entry_id, slot FROM ({union}) u ORDER BY position LIMIT %s"
     parameters: list[object] = [value for id_ in types for value in (offset, upto, id_, limit)]
-    return f"SELECT {COLUMNS}, p.position, p.slot FROM ({places}) p {JOIN}", [*parameters, limit]
+    return f"FROM ({places}) p {JOIN}", [*parameters, limit]
 
 
 def _of_stream(offset: int, head: int, limit: int, types: list[int] | None, stream: str) -> tuple[str, list[object]]:
     """By the (stream, id) index; the cost grows with the length of the stream, not of the log."""
     of_types = f"AND p.type_id IN ({', '.join(['%s'] * len(types))}) " if types is not None else ""
-    sql = (
-        f"SELECT {COLUMNS}, p.position, p.slot FROM eventstore_entry e JOIN eventstore_position p ON p.entry_id = e.id "
+    source = (
+        "FROM eventstore_entry e JOIN eventstore_position p ON p.entry_id = e.id "
         f"WHERE e.stream = %s AND p.position > %s AND p.position <= %s {of_types}"
         # + 0: or PostgreSQL, when the stream looks frequent, walks the whole log in order to save the sort.
         "ORDER BY p.position + 0 LIMIT %s"
     )
-    return sql, [stream, offset, head, *(types or []), limit]
+    return source, [stream, offset, head, *(types or []), limit]
 
 
 def position_before(moment: datetime, *, head: int, using: str) -> int:

@@ -6,6 +6,14 @@ from decimal import Decimal
 from django_eventstore import event
 
 
+@event("shop.PriceChanged", version=1)
+@dataclass(frozen=True)
+class PriceChanged:
+    sku: str
+    before: Decimal
+    after: Decimal
+
+
 @event("shop.OrderPlaced", version=1)
 @dataclass(frozen=True)
 class OrderPlaced:

@@ -1,14 +1,17 @@
-"""What follows from the shop's events: two rules inside the transaction, two reactions after it."""
+"""What follows from the shop's events: two rules inside the transaction, a reaction right after the commit, and two
+that surely follow."""
 
 from __future__ import annotations
 
+from django.core.cache import cache
 from django.core.mail import EmailMessage
 from django.db.models import F
 
 from django_eventstore import EventEntry, handles
 
-from .events import OrderCancelled, OrderPlaced, OrderRefunded
+from .events import OrderCancelled, OrderPlaced, OrderRefunded, PriceChanged
 from .models import Order, Product, Refused
+from .products import PRODUCTS
 
 
 @handles(OrderPlaced, mode="sync")
@@ -23,6 +26,15 @@ def reserve_stock(event: OrderPlaced) -> None:
 def return_stock(event: OrderCancelled) -> None:
     order = Order.objects.get(pk=event.order_id)
     Product.objects.filter(pk=order.product_id).update(stock=F("stock") + order.quantity)
+
+
+@handles(PriceChanged, OrderPlaced, OrderCancelled, mode="after_commit")
+def forget_products(event: PriceChanged | OrderPlaced | OrderCancelled) -> None:
+    """Right after the commit, on a thread of the process that recorded, and lost when that dies before.
+
+    Then customers see the old list until it expires. Where that were not good enough, this would be a durable handler.
+    """
+    cache.delete(PRODUCTS)
 
 
 @handles(OrderCancelled)

@@ -1,27 +1,41 @@
-"""Orders. Each method is one transaction: the change, and the event that reports it."""
+"""Orders. Each method is one transaction: the change, and the event that reports it.
+
+Prices are changed by people in the admin, who call no method of ours: there the change itself is captured.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
 from django.conf import settings
 from django.db import models, transaction
 
-from django_eventstore import record
+from django_eventstore import CapturingQuerySet, capture, record
 
-from .events import OrderCancelled, OrderPaid, OrderPlaced, OrderRefunded
+from .events import OrderCancelled, OrderPaid, OrderPlaced, OrderRefunded, PriceChanged
 
 
 class Refused(Exception):
     """The shop does not do this; the text is for the customer."""
 
 
+def price_changed(product: Product, changes: Mapping[str, Any]) -> PriceChanged:
+    """What the log is told of a new price, in the transaction that saves it. Called only when it did change."""
+    price = changes["price"]
+    return PriceChanged(sku=product.sku, before=price.before, after=price.after)
+
+
+@capture(updated=price_changed, fields=["price"])
 class Product(models.Model):
     sku = models.SlugField(unique=True)
     name = models.CharField(max_length=100)
     price = models.DecimalField(max_digits=8, decimal_places=2)
     stock = models.PositiveIntegerField()
+
+    # Prices that are changed in bulk are told as well.
+    objects = CapturingQuerySet.as_manager()
 
     def __str__(self) -> str:
         return self.name

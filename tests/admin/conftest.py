@@ -21,7 +21,13 @@ def client(superuser: User) -> Client:
 def viewer(db: None) -> Client:
     """Staff who may view everything of ours, and no more."""
     user = User.objects.create_user("viewer", is_staff=True)
-    wanted = ["view_evententry", "view_consumerstate", "view_epoch"]
+    wanted = [
+        "view_evententry",
+        "view_consumerstate",
+        "view_epoch",
+        "view_faileddelivery",
+        "view_deliverydecision",
+    ]
     user.user_permissions.add(*Permission.objects.filter(codename__in=wanted))
     client = Client()
     client.force_login(user)

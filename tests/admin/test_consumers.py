@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import html
 import re
 from datetime import timedelta
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from django.contrib.admin.models import LogEntry
@@ -12,7 +14,7 @@ from django.utils import timezone
 
 from django_eventstore import EventStore, record
 from django_eventstore.consumers import OffsetStore, declared_consumers, pause
-from django_eventstore.models import ConsumerState
+from django_eventstore.models import ConsumerState, FailedDelivery
 
 pytestmark = pytest.mark.django_db
 
@@ -66,11 +68,10 @@ def test_declared_consumers_are_listed_with_their_lag_before_they_have_a_row(vie
     assert re.fullmatch(r"3 events, \d+ s", lag)
 
 
-def test_a_failing_consumer_shows_what_it_waits_for(viewer: Client) -> None:
+def test_a_waiting_consumer_shows_what_it_waits_for(viewer: Client) -> None:
     ConsumerState.objects.create(
         consumer="billing",
-        failed_at=timezone.now(),
-        failed_position=7,
+        waiting_since=timezone.now(),
         attempts=3,
         error=f"Traceback\n  in {HOSTILE}\nValueError: {HOSTILE}",
         retry_at=timezone.now() + timedelta(hours=1),
@@ -79,15 +80,40 @@ def test_a_failing_consumer_shows_what_it_waits_for(viewer: Client) -> None:
     response = viewer.get(LIST)
     detail = viewer.get(detail_url(response, "billing"))
 
-    name, state, reason, _, _, attempts, failed, retry = row_of(response, "billing")
-    assert ("billing", "waiting", "3", "7") == (name, state, attempts, failed)
+    name, state, reason, _, _, partitions, blocked, parked, since, attempts, retry = row_of(response, "billing")
+    assert ("billing", "waiting", "1", "0", "0", "3") == (name, state, partitions, blocked, parked, attempts)
     assert "ValueError" in reason
+    assert since
     assert retry
     for page in (response, detail):
         text = page.content.decode()
         assert "&lt;script&gt;alert(1)" in text
         assert HOSTILE not in text
     assert "<pre>Traceback\n" in detail.content.decode()
+
+
+def test_failed_events_are_counted_with_links_to_them(viewer: Client) -> None:
+    for position, state in ((1, "blocked"), (2, "blocked"), (3, "parked"), (4, "trying")):
+        FailedDelivery.objects.create(
+            consumer="mail/it", position=position, slot=0, event_id=uuid4(), type="a.B", state=state, blocking=False
+        )
+
+    response = viewer.get(LIST)
+
+    _, state, reason, _, _, _, blocked, parked, since, *_ = row_of(response, "mail/it")
+    assert ("running", "2 streams blocked, 1 parked", "2", "1", "") == (state, reason, blocked, parked, since)
+    link = re.search(r'<a href="([^"]+)">2</a>', response.content.decode())
+    assert link is not None
+    failures = viewer.get(html.unescape(link[1]))
+    assert 2 == len(re.findall(r'<td class="field-consumer[^"]*">mail/it</td>', failures.content.decode()))
+    detail = viewer.get(detail_url(response, "mail/it")).content.decode()
+    for field, value in (("blocked", "2"), ("parked", "1"), ("partitions", "1")):
+        assert re.search(rf'field-{field}.*?<div class="readonly">{value}</div>', detail, re.DOTALL), field
+
+
+def test_who_may_not_see_failed_deliveries_gets_no_link_to_them(operator: Client) -> None:
+    assert "faileddelivery" not in operator.get(LIST).content.decode()
+    assert 403 == operator.get("/admin/django_eventstore/faileddelivery/").status_code
 
 
 def test_every_listed_consumer_has_a_page(viewer: Client) -> None:

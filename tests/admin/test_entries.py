@@ -15,7 +15,8 @@ from django.urls import reverse
 
 from django_eventstore import EventEntry, EventStore, record
 from django_eventstore.admin import event_ids
-from django_eventstore.admin.entries import LONGEST_TEXT, EventEntryAdmin
+from django_eventstore.admin.entries import EventEntryAdmin
+from django_eventstore.admin.read_only import LONGEST_TEXT
 from django_eventstore.store.event_ids import uuid7
 from django_eventstore.store.new_entries import NewEntries
 from tests.admin.plans import poor_plan

@@ -23,6 +23,7 @@ from tests import databases
 from tests.benchmarks.definition import Figure, Measurement, Scale
 from tests.benchmarks.report import Row, row_of
 from tests.processes import ROOT, child_environment
+from tests.servers import missing
 
 LONGEST_MEASUREMENT = 1_800
 """Seconds after which a measurement is taken to hang."""
@@ -55,6 +56,9 @@ def main() -> None:
         connection.creation.create_test_db(verbosity=0, autoclobber=True, serialize=False)
         _say({"facts": server_facts()})
         for figure in chosen:
+            if reasons := [reason for service in figure.needs if (reason := missing(service))]:
+                _tell(f"{vendor} {figure.name}: SKIPPED, {'; '.join(reasons)}")
+                continue
             rounds = arguments.rounds or (1 if scale.quick else figure.rounds)
             try:
                 rows = _rows(figure, rounds=rounds, scale=scale)

@@ -20,6 +20,7 @@ __all__ = [
     "Quantity",
     "Reading",
     "Scale",
+    "TAIL_MILLISECONDS",
     "Target",
 ]
 
@@ -48,6 +49,8 @@ class Measurement:
     """By how much the peak of the resident memory exceeded what it was at the start."""
     compared_seconds: float | None = None
     """The same for the comparison, where both must take turns on one connection."""
+    tail_seconds: float | None = None
+    """Where ``seconds`` is a median: the 99th percentile."""
 
     def __post_init__(self) -> None:
         if self.count < 1 or self.seconds <= 0:
@@ -68,10 +71,17 @@ def _compared(measurement: Measurement) -> float:
     return measurement.compared_seconds / measurement.count
 
 
+def _tail(measurement: Measurement) -> float:
+    if measurement.tail_seconds is None:
+        raise ValueError("this variant measures no tail")
+    return measurement.tail_seconds
+
+
 MICROSECONDS: Final = Quantity(unit="µs", of=lambda m: m.seconds / m.count * 1e6)
 MILLISECONDS: Final = Quantity(unit="ms", of=lambda m: m.seconds / m.count * 1e3)
 COMPARED_MILLISECONDS: Final = Quantity(unit="ms", of=lambda m: _compared(m) * 1e3)
 CPU_MICROSECONDS: Final = Quantity(unit="µs CPU", of=lambda m: m.cpu_seconds / m.count * 1e6)
+TAIL_MILLISECONDS: Final = Quantity(unit="ms", of=lambda m: _tail(m) * 1e3)
 RATE: Final = Quantity(unit="/s", of=lambda m: m.count / m.seconds)
 PEAK_MEMORY: Final = Quantity(unit="MiB", of=lambda m: m.peak_bytes / 2**20)
 
@@ -133,6 +143,8 @@ class Figure:
     """When the database is emptied and prepared: once, or before each round."""
     comparisons: tuple[Comparison, ...]
     rounds: int = 5
+    needs: tuple[str, ...] = ()
+    """Servers besides the database, of tests.servers.SERVICES. Where one is missing the figure is left out, aloud."""
 
     def __post_init__(self) -> None:
         for comparison in self.comparisons:

@@ -25,6 +25,7 @@ from tests.benchmarks.figures import FIGURES
 from tests.benchmarks.report import BEGIN, END, Row, row_of, table, write
 from tests.benchmarks.stopwatch import Stopwatch
 from tests.processes import ROOT
+from tests.servers import missing
 
 
 def measurement(*, count: int = 1_000, seconds: float) -> Measurement:
@@ -68,10 +69,27 @@ def test_a_quick_run_prints_a_row_for_every_comparison_of_every_figure_of_the_da
     expected = [
         f"{comparison.title} ({figure.name})"
         for figure in FIGURES.values()
-        if "sqlite" in figure.databases
+        if "sqlite" in figure.databases and not any(missing(service) for service in figure.needs)
         for comparison in figure.comparisons
     ]
     assert expected == printed
+
+
+@pytest.mark.no_database
+@pytest.mark.postgresql
+def test_a_quick_run_beside_an_open_transaction_prints_its_row() -> None:
+    """SQLite has one writer at a time."""
+    run = subprocess.run(
+        [sys.executable, "-m", "tests.benchmarks", "beside-open-transaction", "--quick", "--database", "postgresql"],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+    assert (run.returncode, run.stderr if run.returncode else "") == (0, "")
+    assert run.stdout.count(" (beside-open-transaction) | PostgreSQL | ") == 1
 
 
 @pytest.mark.no_database

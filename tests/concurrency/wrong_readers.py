@@ -10,8 +10,8 @@ from unittest import mock
 from django_eventstore import EventStore
 from django_eventstore.models import EventEntry
 from django_eventstore.store import Page, event_store, log_state
-from django_eventstore.store.reading import COLUMNS
 
+COLUMNS = ", ".join(f"e.{field.column}" for field in EventEntry._meta.concrete_fields)
 BY_ID = "SELECT i.id, i.id AS place FROM eventstore_entry i"
 BY_RANK = "SELECT i.id, ROW_NUMBER() OVER (ORDER BY i.id) AS place FROM eventstore_entry i"
 BEHIND_XMIN = "SELECT i.id, i.id AS place FROM eventstore_entry i WHERE i.xid < pg_snapshot_xmin(pg_current_snapshot())"

@@ -23,7 +23,7 @@ from django_eventstore.exceptions import EventStoreError, LeaseLost
 from django_eventstore.forwarding import forward_all
 from django_eventstore.models import ConsumerOffset, EventEntry, FailedDelivery, Lease, SlotOffset
 from django_eventstore.store import EventStore, log_state, position_before
-from tests.consumers.test_leases import MINUTE
+from tests.consumers.test_leases import MINUTE, expire
 from tests.delivery import (
     COUNTED,
     ENOUGH,
@@ -220,7 +220,7 @@ def test_partitions_share_the_streams_and_together_deliver_everything():
     assert 120 == forwarder_of(sender).get_and_send(**ENOUGH).delivered
     assert {stream: [0, 1, 2] for stream in streams_of(40)} == delivered_by(sender)
     by_batch = [{stream for stream, _ in batch} for batch in sender.seen]
-    assert 3 <= len(by_batch)
+    assert 4 <= len(by_batch)
     assert all(not one & other for n, one in enumerate(by_batch) for other in by_batch[n + 1 :])
     assert 4 == ConsumerOffset.objects.filter(consumer="numbers").values("partition").distinct().count()
 
@@ -436,3 +436,28 @@ def test_where_a_consumer_stands_is_read_when_the_batch_in_hand_is_over(elsewher
     dividing.result(10)
     assert 3 == working.result(10).delivered
     assert 3 == offset_of()
+
+
+@pytest.mark.parametrize("change", ["move", "divide"])
+def test_what_a_dead_worker_had_in_hand_is_delivered_carefully_also_after_a_change(change):
+    record_in(streams_of(6), [0])
+    acquire("numbers", using="default", length=MINUTE)
+    expire()
+    if change == "move":
+        move(consumer(), 1, using="default")
+    else:
+        set_partitions(consumer(), 2, using="default")
+    sender = RecordingSender()
+    forwarder_of(sender).get_and_send(**ENOUGH)
+    assert {1} == {len(batch) for batch in sender.batches}
+    sender.batches.clear()
+    record_in(streams_of(6), [1])
+    forwarder_of(sender).get_and_send(**ENOUGH)
+    assert 1 < max(len(batch) for batch in sender.batches)
+
+
+def test_neighbouring_streams_are_spread_over_the_partitions():
+    record_in(streams_of(40), [0])
+    EventStore().get()
+    slots = [entry.slot for entry in EventStore().get(20, 20).entries]
+    assert 5 <= sum(slot < 32 for slot in slots) <= 15

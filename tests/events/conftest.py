@@ -1,10 +1,10 @@
 import pytest
 
-from django_eventstore.events import registry
+from tests.declarations import declarations
+
+__all__ = ["declarations"]
 
 
 @pytest.fixture(autouse=True)
-def _registry_restored(monkeypatch):
-    """What a test declares is forgotten with it: some of these events are declared wrong on purpose."""
-    monkeypatch.setattr(registry, "_by_type", dict(registry._by_type))
-    monkeypatch.setattr(registry, "_by_class", dict(registry._by_class))
+def _registry_restored(declarations):
+    """Some of these events are declared wrong on purpose."""

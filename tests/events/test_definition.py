@@ -137,3 +137,39 @@ def test_a_refused_class_leaves_nothing_behind():
         event("definition.Refused")(type("Refused", (), {}))
 
     assert registry.by_type("definition.Refused") is None
+
+
+def test_aliases_are_names_beside_the_type():
+    definition = EventDefinition(type="new.Sealed", version=1, cls=Sealed, aliases=("old.Sealed",))
+    assert ("new.Sealed", "old.Sealed") == definition.names
+
+
+@pytest.mark.parametrize(
+    "aliases, problem",
+    [
+        (("Sealed",), "'Sealed' in aliases is no type name"),
+        (("old.*",), "is no type name"),
+        ((3,), "is no type name"),
+        (("new.Sealed",), "without the type 'new.Sealed' itself"),
+        (("old.Sealed", "old.Sealed"), "each once"),
+    ],
+)
+def test_aliases_that_cannot_be_are_refused(aliases, problem):
+    with pytest.raises(ValueError, match=problem):
+        EventDefinition(type="new.Sealed", version=1, cls=Sealed, aliases=aliases)
+
+
+@pytest.mark.parametrize("aliases", ["old.Sealed", None, 3])
+def test_aliases_that_are_no_list_are_refused(aliases):
+    with pytest.raises(TypeError, match="aliases is a list of type names"):
+        event("new.Sealed", aliases=aliases)
+
+
+def test_a_refused_alias_leaves_nothing_behind():
+    other = dataclass(frozen=True)(type("Other", (), {"__annotations__": {}}))
+    with pytest.raises(ValueError, match="already"):
+        event("definition.New", aliases=["definition.Older", "definition.Sealed"])(other)
+
+    assert (
+        registry.by_type("definition.New") is registry.by_type("definition.Older") is registry.by_class(other) is None
+    )

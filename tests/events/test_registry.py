@@ -2,7 +2,15 @@ from dataclasses import dataclass
 
 import pytest
 
-from django_eventstore.events import EventDefinition, EventRegistry, matches, validate_pattern
+from django_eventstore.events import (
+    EventDefinition,
+    EventRegistry,
+    event,
+    matches,
+    retire,
+    selects,
+    validate_pattern,
+)
 
 
 @dataclass(frozen=True)
@@ -15,8 +23,8 @@ class Cancelled:
     number: int
 
 
-def define(type, cls, version=1):
-    return EventDefinition(type=type, version=version, cls=cls)
+def define(type, cls, version=1, aliases=()):
+    return EventDefinition(type=type, version=version, cls=cls, aliases=aliases)
 
 
 def imported_again(cls):
@@ -129,3 +137,91 @@ def test_a_valid_pattern_is_taken(pattern):
 def test_an_invalid_pattern_is_refused_and_the_forms_are_told(pattern):
     with pytest.raises(ValueError, match=r"selects no events.*'orders\.\*'.*'\*' for every type"):
         validate_pattern(pattern)
+
+
+def test_a_definition_is_found_by_its_aliases_and_listed_once():
+    registry = EventRegistry()
+    placed = define("orders.Placed", Placed, aliases=("shop.Placed", "shop.Made"))
+    registry.register(placed)
+
+    assert registry.by_type("shop.Placed") is registry.by_type("shop.Made") is placed
+    assert (placed,) == registry.definitions()
+    assert "orders.Placed" == registry.present_type("shop.Made") == registry.present_type("orders.Placed")
+    assert ("orders.Placed", "shop.Placed", "shop.Made") == registry.names("shop.Made")
+
+
+def test_an_undeclared_type_is_its_own_only_name():
+    registry = EventRegistry()
+    assert "orders.Placed" == registry.present_type("orders.Placed")
+    assert ("orders.Placed",) == registry.names("orders.Placed")
+
+
+@pytest.mark.parametrize("taken", ["orders.Placed", "shop.Placed"])
+def test_an_alias_that_names_another_class_is_refused(taken):
+    registry = EventRegistry()
+    registry.register(define("orders.Placed", Placed, aliases=("shop.Placed",)))
+
+    with pytest.raises(ValueError, match=rf"'{taken}' is .* of .*Placed already"):
+        registry.register(define("orders.Cancelled", Cancelled, aliases=(taken,)))
+    assert registry.by_class(Cancelled) is registry.by_type("orders.Cancelled") is None
+
+
+def test_a_type_that_is_an_alias_of_another_class_is_refused():
+    registry = EventRegistry()
+    registry.register(define("orders.Placed", Placed, aliases=("shop.Placed",)))
+
+    with pytest.raises(ValueError, match=r"'shop\.Placed' is an alias of .*test_registry\.Placed already"):
+        registry.register(define("shop.Placed", Cancelled))
+
+
+def test_a_module_imported_again_takes_its_earlier_aliases_along():
+    registry = EventRegistry()
+    registry.register(define("shop.Placed", Placed, aliases=("old.Placed",)))
+    registry.register(define("orders.Placed", imported_again(Placed), aliases=("shop.Placed",)))
+
+    assert registry.by_type("old.Placed") is None
+    assert registry.by_class(Placed) is None
+    assert "orders.Placed" == registry.present_type("shop.Placed")
+
+
+def test_a_retired_type_is_listed_and_can_name_no_class():
+    registry = EventRegistry()
+    registry.retire("shop.Placed", "no shop any more")
+
+    assert {"shop.Placed": "no shop any more"} == registry.retired()
+    for definition in (define("shop.Placed", Placed), define("orders.Placed", Placed, aliases=("shop.Placed",))):
+        with pytest.raises(ValueError, match=r"'shop\.Placed' is retired and cannot name"):
+            registry.register(definition)
+
+
+def test_a_type_that_has_a_class_is_not_retired():
+    registry = EventRegistry()
+    registry.register(define("orders.Placed", Placed, aliases=("shop.Placed",)))
+    for name in ("orders.Placed", "shop.Placed"):
+        with pytest.raises(ValueError, match=r"declared by .*Placed and cannot be retired"):
+            registry.retire(name, "")
+
+
+@pytest.mark.parametrize("name", ["Placed", "orders.*", 3])
+def test_only_a_type_name_is_retired(name):
+    with pytest.raises(ValueError, match="is no type name"):
+        retire(name)
+
+
+@pytest.mark.parametrize(
+    "pattern, selected",
+    [
+        ("orders.Placed", True),
+        ("shop.Placed", True),
+        ("orders.*", True),
+        ("shop.*", True),
+        ("*", True),
+        ("shop.Cancelled", False),
+        ("old.*", False),
+    ],
+)
+def test_a_renamed_event_is_selected_by_each_of_its_names_wherever_it_is_stored(pattern, selected):
+    event("orders.Placed", aliases=["shop.Placed"])(Placed)
+    assert selected == selects([pattern], "orders.Placed") == selects([pattern], "shop.Placed")
+    assert selects(["test.Nothing", "*"], "other.Thing")
+    assert not selects([], "orders.Placed")

@@ -44,8 +44,9 @@ def eager(*, propagates=True):
 
 @pytest.fixture
 def sent(monkeypatch):
-    """What apply_async was called with in place of sending."""
+    """What ticks call apply_async with in place of sending; commits wake nobody."""
     calls = []
+    monkeypatch.setattr(wake_up, "_send", lambda **options: None)
     monkeypatch.setattr(forward, "apply_async", lambda **options: calls.append(options))
     return calls
 
@@ -175,6 +176,22 @@ def test_a_commit_sends_the_task_for_its_database_without_retries():
 
 def test_the_app_connects_it_to_commits():
     assert wake_up in events_committed._live_receivers(object)[0]
+
+
+def test_it_is_sent_by_the_app_that_is_the_current_one_also_when_it_was_made_late(monkeypatch):
+    """Such as after django.setup()."""
+    follow_numbers()
+    before = current_app._get_current_object()
+    with Celery("late", broker="memory://", set_as_current=False) as late:
+        late.conf.task_default_queue = "late"
+        late.set_current()
+        try:
+            wake_up(using="default")
+        finally:
+            before.set_current()
+        with late.connection_for_read() as connection:
+            message = connection.SimpleQueue("late").get(timeout=5)
+    assert FORWARD_TASK == message.headers["task"]
 
 
 def test_it_is_sent_after_the_commit_and_not_after_a_rollback(monkeypatch):

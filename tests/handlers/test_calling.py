@@ -2,10 +2,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from decimal import Decimal
+from uuid import uuid4
 
 import pytest
 
-from django_eventstore import EventEntry, event, handles
+from django_eventstore import EventContext, EventEntry, event, event_context, get_event_context, handles
 from django_eventstore.events import registry
 from django_eventstore.exceptions import EventDecodingError, UnknownEventType
 from django_eventstore.handlers import call_handler, handler_registry
@@ -17,7 +18,7 @@ class Failed(Exception):
 
 
 def entry_of(payload='{"order_id":1,"total":"9.50"}', type="shop.OrderPlaced", version=1):
-    return EventEntry(type=type, version=version, payload=payload)
+    return EventEntry(event_id=uuid4(), type=type, version=version, payload=payload, metadata="{}")
 
 
 def call(entry):
@@ -135,3 +136,50 @@ def test_a_class_that_is_not_declared_any_more_is_an_error(monkeypatch):
     del registry._by_type["test.Gone"]
     with pytest.raises(UnknownEventType, match=r"test\.Gone"):
         call(entry_of('{"n":1}', type="test.Gone"))
+
+
+# --- the context of a handler ---
+
+
+def test_its_context_is_the_event_and_nothing_of_whoever_runs_it():
+    seen = []
+
+    @handles("shop.*")
+    def follow(event):
+        seen.append(get_event_context())
+
+    entry = entry_of()
+    with event_context(actor="ada", correlation_id="elsewhere", metadata={"k": 1}):
+        call(entry)
+        assert "elsewhere" == get_event_context().correlation_id
+    entry.correlation_id = "c-1"
+    call(entry)
+    id_ = str(entry.event_id)
+    assert [
+        EventContext(correlation_id=id_, causation_id=id_),
+        EventContext(correlation_id="c-1", causation_id=id_),
+    ] == seen
+
+
+def test_an_error_ends_its_context_as_well():
+    @handles("shop.*")
+    def follow(event):
+        raise Failed
+
+    with pytest.raises(Failed):
+        call(entry_of())
+    assert EventContext() == get_event_context()
+
+
+@pytest.mark.parametrize("metadata", ['["traceparent"]', '{"traceparent": "\\ud800"}', '"traceparent"', ""])
+def test_metadata_that_cannot_be_read_costs_the_trace_and_not_the_event(metadata):
+    seen = []
+
+    @handles("shop.*")
+    def follow(event):
+        seen.append(get_event_context().traceparent)
+
+    entry = entry_of()
+    entry.metadata = metadata
+    call(entry)
+    assert [None] == seen

@@ -173,7 +173,7 @@ def test_what_selects_no_events_is_an_error(pattern):
     "wrong",
     [
         {"mode": "later"},
-        {"mode": "after_commit"},
+        {"mode": "on_commit"},
         {"transaction": "none"},
         {"start": "end"},
         {"start": -1},

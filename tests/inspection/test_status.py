@@ -13,9 +13,9 @@ from django.test import override_settings
 from django.test.utils import CaptureQueriesContext
 
 from django_eventstore import EventForwarder, EventStore
-from django_eventstore.consumers import OffsetStore, acquire, declared_consumers, pause
+from django_eventstore.consumers import OffsetStore, acquire, declared_consumers, pause, set_partitions
 from django_eventstore.inspection import ConsumerStatus, consumer_statuses, log_status
-from django_eventstore.models import ConsumerOffset, Epoch, Heartbeat, Lease
+from django_eventstore.models import ConsumerOffset, Epoch, FailedDelivery, Heartbeat, Lease
 from tests.inspection.planting import remove_positions
 from tests.store.log import placed, save
 
@@ -201,7 +201,9 @@ def test_no_statement_counts_positions_without_a_limit(declare: Declare) -> None
     with CaptureQueriesContext(connection) as queries:
         log_status()
 
-    counts = [query["sql"] for query in queries if "count(" in query["sql"].lower()]
+    # Failed deliveries are as many as a consumer may have before it is paused.
+    counted = [query["sql"] for query in queries if "eventstore_failed_delivery" not in query["sql"]]
+    counts = [sql for sql in counted if "count(" in sql.lower()]
     assert counts
     assert [] == [sql for sql in counts if "limit" not in sql.lower()]
 
@@ -214,17 +216,65 @@ def test_a_paused_consumer_says_why(declare: Declare) -> None:
     assert ("paused", "the warehouse moves") == (only().state, only().reason)
 
 
-def test_a_failing_consumer_waits_and_names_the_event(declare: Declare) -> None:
-    declare(all={"START": "beginning", "OPTIONS": {"fails_at": 2}})
-    save(1, 2, 3)
+def test_a_consumer_whose_events_fail_runs_on_and_counts_them(declare: Declare) -> None:
+    declare(all={"START": "beginning", "OPTIONS": {"fails_at": (2, 4, 6)}})
+    save(1)
+    save(2, 3, stream="order-2")
+    save(4, stream="order-4")
+    save(6)
     register()
+    assert (0, 0, None, "") == (only().blocked, only().parked, only().failing_since, only().reason)
     EventForwarder("all").get_and_send()
 
     status = only()
 
-    assert (1, 2, 1, 2) == (status.offset, status.failed_position, status.attempts, status.lag)
-    assert status.retry_at is not None
-    assert status.error.endswith("ValueError: cannot take 2\n")
+    assert ("running", "3 streams blocked") == (status.state, status.reason)
+    assert (3, 0, 5, 0, 1) == (status.blocked, status.parked, status.offset, status.lag, status.partitions)
+    # Those of the consumer as a whole, whose sender is well.
+    assert (0, "", None) == (status.attempts, status.error, status.retry_at)
+    first = FailedDelivery.objects.order_by("first_failed_at").first()
+    assert first is not None
+    assert first.first_failed_at == status.failing_since
+    FailedDelivery.objects.filter(position=4).update(state="parked")
+    assert (2, 1, "2 streams blocked, 1 parked") == (only().blocked, only().parked, only().reason)
+    FailedDelivery.objects.filter(position=2).delete()
+    assert "1 stream blocked, 1 parked" == only().reason
+    FailedDelivery.objects.update(state="parked")
+    assert (0, 2, "2 parked") == (only().blocked, only().parked, only().reason)
+
+
+def test_an_event_that_a_worker_has_in_hand_for_the_first_time_has_not_failed(declare: Declare) -> None:
+    declare(all={"START": "beginning", "OPTIONS": {"fails_at": 1}})
+    save(1)
+    register()
+    EventForwarder("all").get_and_send()
+    FailedDelivery.objects.update(state="trying")
+
+    assert (0, 0, None, "") == (only().blocked, only().parked, only().failing_since, only().reason)
+
+
+def test_failures_do_not_hide_why_a_consumer_stands_still(declare: Declare) -> None:
+    declare(all={"START": "beginning", "OPTIONS": {"fails_at": 1}})
+    save(1)
+    register()
+    EventForwarder("all").get_and_send()
+    pause("all", reason="strike", using="default")
+
+    assert ("paused", "strike", 1) == (only().state, only().reason, only().blocked)
+
+
+def test_of_several_partitions_the_lowest_offset_is_told(declare: Declare) -> None:
+    declare(all={"START": "beginning"})
+    for number in range(40):
+        save(number, stream=f"order-{number * 13}")
+    EventStore().get()
+    register()
+    set_partitions(declared_consumers()["all"], 2, using="default")
+    EventForwarder("all").loops(2)[0].run(most_events=1_000, longest=timedelta(seconds=20))
+
+    assert (2, 0, 40) == (only().partitions, only().offset, only().lag)
+    EventForwarder("all").get_and_send()
+    assert (40, 0) == (only().offset, only().lag)
 
 
 def test_the_database_decides_whether_the_wait_is_over(declare: Declare) -> None:
@@ -238,7 +288,7 @@ def test_the_database_decides_whether_the_wait_is_over(declare: Declare) -> None
     assert ("waiting", "ConnectionError: nobody listens") == (only().state, only().reason)
     states.update(retry_at=datetime(2000, 1, 1, tzinfo=timezone.utc))
     assert ("running", "") == (only().state, only().reason)
-    assert (None, 1) == (only().failed_position, only().attempts)
+    assert (0, 0, 1) == (only().blocked, only().parked, only().attempts)
 
 
 def test_a_held_consumer_names_its_worker(declare: Declare) -> None:

@@ -34,9 +34,10 @@ def test_status_shows_the_log_and_each_consumer(declare: Declare) -> None:
     assert lines[0] == f"Log {Epoch.objects.get().log}, epoch 1"
     assert lines[1] == "Head 3, entries without a position 0"
     assert lines[2:4] == ["Celery worker last seen: never", "Celery beat last seen: never"]
-    assert ["billing", "running", "3", "0", "-"] == lines[6].split()
-    assert ["mail", "paused", "0", "3"] == lines[7].split()[:4]
-    assert lines[7].endswith("strike")
+    assert lines[4] == "Follower last seen: never"
+    assert ["billing", "running", "3", "0", "-"] == lines[7].split()
+    assert ["mail", "paused", "0", "3"] == lines[8].split()[:4]
+    assert lines[8].endswith("strike")
 
 
 def test_status_without_consumers_says_so() -> None:
@@ -59,6 +60,21 @@ def test_status_as_json_is_one_document(declare: Declare) -> None:
         billing["lag"],
         billing["state"],
     )
+
+
+def test_status_tells_what_of_a_running_consumer_has_failed(failing: None) -> None:
+    (line,) = [line for line in run("eventstore_status").splitlines() if line.startswith("billing")]
+    (billing,) = json.loads(run("eventstore_status", "--json"))["consumers"]
+
+    assert ["billing", "running", "6", "0", "-", "1", "stream", "blocked"] == line.split()
+    assert ("running", "1 stream blocked", 1, 1, 0) == (
+        billing["state"],
+        billing["reason"],
+        billing["partitions"],
+        billing["blocked"],
+        billing["parked"],
+    )
+    assert billing["failing_since"] is not None
 
 
 def test_status_fails_for_a_lag_above_the_given_one(declare: Declare) -> None:

@@ -222,7 +222,7 @@ def test_using_names_the_database_of_the_transaction():
 @pytest.mark.django_db(transaction=True, databases=["default", "other"])
 def test_a_transaction_of_another_database_is_no_transaction():
     with pytest.warns(RuntimeWarning), transaction.atomic(using="other"):
-        record(COUNTED, {"n": 1})
+        record(COUNTED, {"n": 1}, using="default")
     assert connections["default"].get_autocommit()
 
 

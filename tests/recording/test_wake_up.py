@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 from django.db import connection, transaction
 from django.test import TestCase
@@ -148,15 +150,47 @@ def test_it_was_told_before_a_later_hook_raises_to_the_caller(told):
     assert ["default"] == told
 
 
-def test_a_hook_that_raises_to_the_caller_before_it_costs_the_wake_up_and_no_event(told):
+def test_a_hook_that_was_registered_before_it_and_raises_to_the_caller_does_not_stop_it(told):
     with pytest.raises(Failed), transaction.atomic():  # noqa: PT012 - the commit raises
         transaction.on_commit(fail)
         record(COUNTED, {"n": 1})
-    assert [] == told
+    assert ["default"] == told
     assert [1] == numbers_of(EventStore().get().entries)
     with transaction.atomic():
         record(COUNTED, {"n": 2})
+    assert ["default", "default"] == told
+
+
+def test_a_foreign_hook_without_a_name_that_raises_does_not_stop_it(told):
+    with pytest.raises(AttributeError), transaction.atomic():  # noqa: PT012 - the commit raises, in Django itself
+        transaction.on_commit(partial(fail), robust=True)
+        record(COUNTED, {"n": 1})
     assert ["default"] == told
+
+
+def test_among_foreign_hooks_and_savepoints_there_is_one_wake_up(told):
+    record_numbers(0)
+    told.clear()
+    with transaction.atomic():
+        for number in range(20):
+            transaction.on_commit(lambda: None)
+            with transaction.atomic():
+                record(COUNTED, {"n": number})
+            with rolled_back():
+                record(COUNTED, {"n": number})
+        assert 21 == len(connection.run_on_commit)
+    assert ["default"] == told
+
+
+def test_hooks_of_others_keep_their_order():
+    order = []
+    with transaction.atomic():
+        transaction.on_commit(lambda: order.append(1))
+        record(COUNTED, {"n": 1})
+        transaction.on_commit(lambda: order.append(2))
+        record(COUNTED, {"n": 2})
+        transaction.on_commit(lambda: order.append(3))
+    assert [1, 2, 3] == order
 
 
 def test_a_receiver_that_raises_stops_neither_the_others_nor_the_caller(caplog):

@@ -15,6 +15,7 @@ from django_eventstore.forwarding import make_sender
 from django_eventstore.models import ConsumerOffset
 from django_eventstore.senders import HandlerSender
 from django_eventstore.senders import handlers as sender_module
+from django_eventstore.senders.base import position_of
 from tests.consumers.test_leases import MINUTE, expire
 from tests.delivery import COUNTED, Clock, failure_of, failures, offset_of, record_numbers, refunds, retry_now, writes
 from tests.shop.events import OrderCancelled
@@ -133,6 +134,86 @@ def test_a_batch_of_failing_events_leaves_nothing():
     assert 0 == forward().delivered
     assert [] == refunds()
     assert [(1, "blocked", 1), (2, "blocked", 1)] == failures()
+
+
+@pytest.mark.parametrize(
+    "bad, expected",
+    [
+        (1, [1, 1, 2, 3, 4]),
+        (3, [1, 2, 3, 1, 2, 3, 4]),
+        (4, [1, 2, 3, 4, 1, 2, 3, 4]),
+    ],
+)
+def test_what_was_before_a_failing_event_of_a_batch_is_repeated_in_one_transaction(bad, expected):
+    calls = []
+
+    def follow(event):
+        calls.append(event["n"])
+        refund(event)
+        if event["n"] == bad:
+            raise Failed
+
+    declare(follow, scope="batch")
+    record_numbers(1, 2, 3, 4)
+    assert 3 == forward().delivered
+    assert expected == calls
+    assert [n for n in (1, 2, 3, 4) if n != bad] == refunds()
+    assert [(bad, "blocked", 1)] == failures()
+    saved = [0, *([bad - 1] if bad > 1 else []), bad, *([4] if bad < 4 else [])]
+    assert saved == list(ConsumerOffset.objects.order_by("id").values_list("offset", flat=True))
+
+
+def test_an_event_of_a_batch_that_fails_once_is_handled_at_once():
+    calls = []
+
+    def follow(event):
+        calls.append(event["n"])
+        refund(event)
+        if calls == [1, 2]:
+            raise Failed
+
+    declare(follow, scope="batch")
+    record_numbers(1, 2, 3)
+    assert 3 == forward().delivered
+    assert [1, 2, 1, 2, 3] == calls
+    assert [1, 2, 3] == refunds()
+    assert [] == failures()
+
+
+def test_a_batch_that_fails_elsewhere_when_it_is_repeated_is_repeated_event_by_event():
+    calls = []
+
+    def follow(event):
+        calls.append(event["n"])
+        refund(event)
+        if event["n"] == 3 or len(calls) == 5:
+            raise Failed
+
+    declare(follow, scope="batch")
+    record_numbers(1, 2, 3, 4)
+    assert 3 == forward().delivered
+    assert [1, 2, 3, 1, 2, 1, 2, 3, 4] == calls
+    assert [1, 2, 4] == refunds()
+    assert [(3, "blocked", 1)] == failures()
+
+
+def test_a_repeated_batch_that_takes_too_long_leaves_the_failed_event_for_the_next():
+    clock, calls = Clock(), []
+
+    def follow(event):
+        calls.append(event["n"])
+        refund(event)
+        if calls == [1, 2, 3]:
+            raise Failed
+        if len(calls) > 3:
+            clock.now += 30
+
+    declare(follow, scope="batch")
+    record_numbers(1, 2, 3)
+    consumer = declared_consumer("numbers")
+    assert 3 == EventForwarder(consumer, sender=HandlerSender(**consumer.options, clock=clock)).get_and_send().delivered
+    assert [1, 2, 3, 1, 2, 3] == calls
+    assert [1, 2, 3] == refunds()
 
 
 @BOTH
@@ -412,7 +493,7 @@ def test_the_sender_of_handlers_is_made_from_their_consumer():
 
 def test_an_entry_that_does_not_come_from_the_log_is_refused():
     with pytest.raises(ValueError, match="has no position"):
-        sender_module._position(EventEntry(type=COUNTED))
+        position_of(EventEntry(type=COUNTED))
 
 
 def test_a_handler_that_recurses_too_deeply_is_a_failing_event():

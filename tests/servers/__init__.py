@@ -3,6 +3,7 @@
 from tests.servers.availability import SERVICES, missing
 from tests.servers.errors import ServerFailed, ServerMissing
 from tests.servers.mariadb import MariaDBServer
+from tests.servers.pgbouncer import PgBouncer
 from tests.servers.postgresql import PostgresCluster, free_port
 from tests.servers.postgresql_binaries import PostgresBinaries, find_binaries, find_wheel_binaries
 from tests.servers.slow_log import build_slow_log_flush
@@ -10,6 +11,7 @@ from tests.servers.slow_log import build_slow_log_flush
 __all__ = [
     "SERVICES",
     "MariaDBServer",
+    "PgBouncer",
     "PostgresBinaries",
     "PostgresCluster",
     "ServerFailed",

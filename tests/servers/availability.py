@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
 from collections.abc import Callable
 from typing import Final
 
 from tests import databases
 from tests.servers.errors import ServerMissing
 from tests.servers.mariadb import find_program
+from tests.servers.pgbouncer import find_pgbouncer
 from tests.servers.postgresql_binaries import find_binaries, find_wheel_binaries
+from tests.servers.rabbitmq import RABBITMQ_URL, connect, find_rabbitmq, rabbitmq_url
 from tests.servers.slow_log import find_compiler
 
 
@@ -70,6 +73,30 @@ def _mariadb_binaries() -> None:
     find_program("mariadb-install-db", "mysql_install_db")
 
 
+def _pgbouncer() -> None:
+    find_pgbouncer()
+
+
+def _rabbitmq() -> None:
+    import amqp
+
+    try:
+        connect(rabbitmq_url()).close()
+    except (OSError, amqp.exceptions.AMQPError) as exc:
+        raise ServerMissing(
+            f"no RabbitMQ answers ({exc}); install and start Debian's rabbitmq-server, or set {RABBITMQ_URL}"
+        ) from exc
+
+
+def _rabbitmq_binaries() -> None:
+    find_rabbitmq()
+
+
+def _openssl() -> None:
+    if shutil.which("openssl") is None:
+        raise ServerMissing("no openssl found; install the openssl package")
+
+
 def _compiler() -> None:
     find_compiler()
 
@@ -79,6 +106,10 @@ SERVICES: Final[dict[str, Callable[[], None]]] = {
     "mariadb": _mariadb,
     "postgres-binaries": _postgres_binaries,
     "mariadb-binaries": _mariadb_binaries,
+    "rabbitmq": _rabbitmq,
+    "rabbitmq-binaries": _rabbitmq_binaries,
+    "openssl": _openssl,
     "compiler": _compiler,
+    "pgbouncer": _pgbouncer,
 }
 """What a test can need, by name: a shared server of each kind, and the programs to start private ones."""

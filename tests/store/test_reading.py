@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from datetime import timezone
 from typing import Any
 from uuid import UUID
 
 import pytest
 from asgiref.sync import async_to_sync
 from django.db import connection, transaction
-from django.test.utils import CaptureQueriesContext
+from django.db.models.signals import post_init
+from django.test.utils import CaptureQueriesContext, override_settings
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from django_eventstore import EventStore, Page
-from django_eventstore.exceptions import EpochChanged
-from django_eventstore.models import Epoch, EventType
+from django_eventstore.exceptions import AppendOnlyError, EpochChanged
+from django_eventstore.models import Epoch, EventEntry, EventType
 from django_eventstore.store import reading
 from django_eventstore.store.door import open_door
 
@@ -302,3 +304,80 @@ def test_a_flushed_log_gets_a_new_identity() -> None:
 
     assert again.log != first.log
     assert (1, again.log) == (again.epoch, EventStore().get().log)
+
+
+@pytest.mark.postgresql
+def test_times_are_right_whatever_the_zone_of_the_session_is():
+    """Behind PgBouncer in transaction mode a statement may run in a session that Django has not set up."""
+    (saved,) = EventStore().save("test.Timed", {})
+    EventStore().get()
+    with connection.cursor() as cursor:
+        cursor.execute("SET timezone = 'Asia/Kolkata'")
+    try:
+        (entry,) = EventStore().get().entries
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("SET timezone = 'UTC'")
+    assert saved.timestamp == entry.timestamp
+    assert timezone.utc == entry.timestamp.tzinfo
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Kathmandu"])
+@pytest.mark.parametrize("use_tz", [True, False])
+@pytest.mark.parametrize("stream", [None, "order-1"])
+def test_entries_of_a_page_are_those_that_the_database_gives(
+    zone: str, use_tz: bool, stream: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(1, 2, stream="order-1")
+    connection.close()
+    with override_settings(USE_TZ=use_tz), monkeypatch.context() as patch:
+        if use_tz:
+            patch.setitem(connection.settings_dict, "TIME_ZONE", zone)
+        _forget_zone()
+        found = EventStore().get(stream=stream).entries
+        stored = list(EventEntry.objects.order_by("id"))
+        assert [vars(entry) | PLACE for entry in stored] == [vars(entry) | PLACE for entry in found]
+        assert [entry.timestamp.tzinfo for entry in stored] == [entry.timestamp.tzinfo for entry in found]
+    connection.close()
+    _forget_zone()
+
+
+PLACE = {"position": 0, "slot": 0, "_state": None}
+
+
+def _forget_zone() -> None:
+    """The connection works it out anew."""
+    for name in ("timezone", "timezone_name"):
+        connection.__dict__.pop(name, None)
+
+
+def test_entries_of_a_page_are_stored_ones() -> None:
+    save(1)
+    (entry,) = EventStore().get().entries
+
+    assert (False, "default", (1,)) == (entry._state.adding, entry._state.db, (entry.position,))
+    assert entry == EventEntry.objects.get()
+    with pytest.raises(AppendOnlyError):
+        entry.save()
+    entry.refresh_from_db()
+    assert entry._state.fields_cache == {}
+
+
+def test_whoever_listens_to_the_making_of_models_hears_of_entries_that_are_read() -> None:
+    made = []
+
+    def note(sender: object, instance: EventEntry, **kwargs: object) -> None:
+        made.append(instance.payload)
+
+    save(1, 2)
+    silent = EventStore().get().entries
+    post_init.connect(note, sender=EventEntry)
+    try:
+        told = EventStore().get().entries
+    finally:
+        post_init.disconnect(note, sender=EventEntry)
+
+    assert [entry.payload for entry in silent] == made
+    assert [(entry.id, entry.position, entry.slot) for entry in silent] == [
+        (entry.id, entry.position, entry.slot) for entry in told
+    ]

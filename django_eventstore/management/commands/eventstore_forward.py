@@ -8,13 +8,17 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from ...forwarding import forward_all
-from ...forwarding.follow import StopOnSignal, follow
+from ...conf import get_settings
+from ...forwarding import Forwarded, forget_forwarders, forward_all, let_go
+from ...forwarding.celery import beat_heart
+from ...forwarding.follow import StopOnSignal, follow, tidy_connections
+from ...forwarding.notifying import FOLLOWER
 from ...signals import batch_delivered, delivery_failed
+from ...store import waiter
 from ..command import EventStoreCommand
 
-# How long a tick may go on before it looks whether it is to stop; the batch in hand is finished in any case.
-LONGEST_TICK = timedelta(seconds=1)
+# How long a tick may go on before connections and the heartbeat are looked after.
+LONGEST_TICK = timedelta(seconds=5)
 
 
 class Command(EventStoreCommand):
@@ -28,7 +32,11 @@ class Command(EventStoreCommand):
         )
         form.add_argument("--follow", action="store_true", help="Until SIGTERM or SIGINT.")
         parser.add_argument(
-            "--interval", type=float, default=1.0, metavar="SECONDS", help="With --follow: sleep when nothing is left."
+            "--interval",
+            type=float,
+            default=1.0,
+            metavar="SECONDS",
+            help="With --follow: how often to look also when nothing tells of an event.",
         )
         parser.add_argument("consumers", nargs="*", metavar="consumer", help="By default every declared consumer.")
 
@@ -42,15 +50,24 @@ class Command(EventStoreCommand):
             self._once(using, names)
 
     def _follow(self, using: str, names: list[str] | None, interval: timedelta) -> None:
-        with StopOnSignal() as stop:
+        def forward() -> Forwarded:
+            beat_heart(FOLLOWER, using=using)
+            return forward_all(consumers=names, using=using, longest=LONGEST_TICK, stopping=stop.requested, keep=True)
+
+        listen_alias = get_settings().LISTEN_ALIAS
+        with StopOnSignal() as stop, waiter(using, pause=stop.pause, listen_alias=listen_alias) as waiting:
             self.stdout.write("Following the log.")
             self.stdout.flush()
             delivered = follow(
-                lambda: forward_all(consumers=names, using=using, longest=LONGEST_TICK),
+                forward,
+                wait=waiting.wait,
                 interval=interval,
                 stop=stop.requested,
-                sleep=stop.sleep,
+                pause=stop.pause,
+                tidy=lambda: tidy_connections(using),
+                let_go=let_go,
             )
+        forget_forwarders()
         self.stdout.write(f"Stopped. Delivered {delivered} events.")
 
     def _once(self, using: str, names: list[str] | None) -> None:

@@ -45,8 +45,13 @@ class Command(EventStoreCommand):
         without = f"{status.unsequenced}{' or more' if status.unsequenced_is_capped else ''}"
         self.stdout.write(f"Log {status.log}, epoch {status.epoch}")
         self.stdout.write(f"Head {status.head}, entries without a position {without}")
-        for name, seen in (("worker", status.worker_seen_at), ("beat", status.beat_seen_at)):
-            self.stdout.write(f"Celery {name} last seen: {seen.isoformat(timespec='seconds') if seen else 'never'}")
+        beats = (
+            ("Celery worker", status.worker_seen_at),
+            ("Celery beat", status.beat_seen_at),
+            ("Follower", status.follower_seen_at),
+        )
+        for name, seen in beats:
+            self.stdout.write(f"{name} last seen: {seen.isoformat(timespec='seconds') if seen else 'never'}")
         if not status.consumers:
             self.stdout.write("No consumers.")
             return

@@ -8,6 +8,7 @@ from django.core.management.commands import flush
 from django.core.management.sql import emit_post_migrate_signal
 from django.db import connections, router
 
+from ...forwarding import forget_forwarders
 from ...models import Epoch, EventEntry
 from ...recording import forget_known_consumers
 from ...store.door import open_door
@@ -32,6 +33,7 @@ class Command(flush.Command):
         if not emptied:
             return
         forget_known_consumers()
+        forget_forwarders()
         if not options.get("inhibit_post_migrate", False):  # not before: receivers look at where the log ends
             emit_post_migrate_signal(options["verbosity"], options["interactive"], alias)
 

@@ -18,9 +18,9 @@ __all__ = ["SQLiteSequencer"]
 
 # As in the trigger of sql/0001_log.sqlite.sql.
 SLOT = (
-    "(coalesce(unicode(substr(e.stream, -1, 1)), 0) + 10 * coalesce(unicode(substr(e.stream, -2, 1)), 0) "
+    "((coalesce(unicode(substr(e.stream, -1, 1)), 0) + 10 * coalesce(unicode(substr(e.stream, -2, 1)), 0) "
     "+ 37 * coalesce(unicode(substr(e.stream, -3, 1)), 0) + 17 * coalesce(unicode(substr(e.stream, -4, 1)), 0) "
-    "+ 29 * coalesce(unicode(substr(e.stream, -5, 1)), 0) + length(e.stream)) & 63"
+    "+ 29 * coalesce(unicode(substr(e.stream, -5, 1)), 0) + length(e.stream)) * 40503 >> 8) & 63"
 )
 
 

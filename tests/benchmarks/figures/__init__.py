@@ -1,7 +1,22 @@
 """All figures, in the order of the table."""
 
 from tests.benchmarks.definition import Figure
-from tests.benchmarks.figures import bulk, draining, idle, pages, record_one, sequencing, writers
+from tests.benchmarks.figures import (
+    backlog,
+    bulk,
+    draining,
+    handwritten,
+    idle,
+    latency,
+    open_transaction,
+    pages,
+    poison,
+    rabbitmq,
+    record_one,
+    sequencing,
+    woken,
+    writers,
+)
 
 __all__ = ["FIGURES"]
 
@@ -18,5 +33,12 @@ FIGURES: dict[str, Figure] = {
         pages.FIGURE,
         draining.BATCH,
         draining.EVENT,
+        latency.FIGURE,
+        handwritten.FIGURE,
+        backlog.FIGURE,
+        poison.FIGURE,
+        open_transaction.FIGURE,
+        woken.FIGURE,
+        rabbitmq.FIGURE,
     )
 }

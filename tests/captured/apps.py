@@ -1,0 +1,7 @@
+from django.apps import AppConfig
+
+
+class CapturedConfig(AppConfig):
+    name = "tests.captured"
+    label = "captured"
+    default_auto_field = "django.db.models.BigAutoField"

@@ -1,0 +1,3 @@
+from tests.delivery import clean_process
+
+__all__ = ["clean_process"]
