@@ -334,7 +334,7 @@ class Migration(migrations.Migration):
                 (
                     "state",
                     models.CharField(
-                        choices=[("trying", "trying"), ("blocked", "blocked"), ("parked", "parked")],
+                        choices=[("trying", "Trying"), ("blocked", "Blocked"), ("parked", "Parked")],
                         max_length=10,
                         verbose_name="state",
                     ),
@@ -367,7 +367,7 @@ class Migration(migrations.Migration):
                     "request",
                     models.CharField(
                         blank=True,
-                        choices=[("retry", "retry"), ("skip", "skip"), ("discard", "discard")],
+                        choices=[("retry", "Retry"), ("skip", "Skip"), ("discard", "Discard")],
                         default="",
                         max_length=10,
                         verbose_name="request",
