@@ -11,6 +11,7 @@ from django.core.management.base import CommandError, CommandParser
 
 from ...exceptions import EventStoreError
 from ...inspection import Catalogue, Wanted, asyncapi, catalogue, changes_since
+from ...recording.producers import producers
 from ..command import TableCommand
 
 
@@ -45,7 +46,7 @@ class Command(TableCommand):
         if options["output"] is not None and options["check"] is not None:
             raise CommandError("--check compares and writes nothing: leave --output out.")
         try:
-            found = catalogue()
+            found = catalogue(producers=producers())
             if options["check"] is not None:
                 self._check(options["check"], found, exact=options["exact"])
             else:
