@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.processes import Process, ProcessFailed, spawn
+from tests.servers.supervision import die_with_parent
 
 PATIENCE = 20.0
 LOOK_EVERY = 0.004
@@ -140,6 +141,8 @@ def _reap(directory: Path, children: dict[int, str]) -> None:
 def _become_worker(directory: Path, number: str, options: Mapping[str, Any]) -> None:
     from tests.concurrency.delivery import worker
 
+    if (ask_kernel := die_with_parent(signal.SIGKILL)) is not None:
+        ask_kernel()
     log = os.open(directory / f"{number}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(log, 1)
     os.dup2(log, 2)

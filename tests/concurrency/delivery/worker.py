@@ -84,6 +84,7 @@ def declare(options: Options) -> None:
 
 def work(options: Options) -> None:
     from django_eventstore.forwarding import forward_all
+    from django_eventstore.forwarding.forwarder import let_go
 
     declare(options)
     fault = options.fault or os.environ.get(FAULT)
@@ -94,7 +95,11 @@ def work(options: Options) -> None:
     while True:
         stopping = options.stop and Path(options.stop).exists()
         try:
-            done = forward_all(consumers=options.consumers, most_events=2_000)
+            # As one that follows the log does: it keeps its leases from look to look, until there is nothing to do.
+            keeps = bool(options.stop) and not stopping
+            done = forward_all(consumers=options.consumers, most_events=2_000, keep=keeps)
+            if not done.delivered or not keeps:
+                let_go()
         except (OperationalError, InterfaceError) as error:
             print(f"lost: {error!r}", flush=True)
             close_old_connections()
