@@ -357,14 +357,14 @@ class ConsumerLoop:
         """What of these is to be delivered now; mostly all, and then none is looked at."""
         if not entries:
             return []
-        if not work.book.has_blocked and not work.ahead and position_of(entries[0]) > work.state.replay_until:
+        if not work.book.has_blocked and not work.ahead and position_of(entries[0]) > work.state.replays.until:
             return list(entries)
         return [entry for entry in entries if self._is_next(work, entry)]
 
     def _is_next(self, work: _Tenancy, entry: EventEntry) -> bool:
         """Whether the entry is to be delivered now: its stream does not wait, and its slot has not had it before."""
         position = position_of(entry)
-        entry.is_replay = position <= work.state.replay_until
+        entry.is_replay = work.state.replays.cover(position, entry.stream)
         if work.book.blocks(entry.stream) or (entry.slot is not None and position <= work.ahead.get(entry.slot, 0)):
             work.has_passed_by = True
             return False
@@ -382,7 +382,7 @@ class ConsumerLoop:
             using=self.using,
             saved=work.offset,
             ahead=work.ahead,
-            replay_until=work.state.replay_until,
+            replays=work.state.replays,
             must_stop=lambda: self._must_stop(work),
         )
         try:

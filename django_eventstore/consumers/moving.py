@@ -19,6 +19,7 @@ from .definition import Consumer
 from .leases import LONG_AGO
 from .offsets import OffsetStore
 from .partitions import SLOTS, Partition
+from .replays import Replays
 
 __all__ = ["move", "set_partitions"]
 
@@ -69,9 +70,12 @@ def move(consumer: Consumer, offset: int, *, using: str) -> int:
         highest = max(standing.offsets.values())
         row = ConsumerState.objects.using(using).filter(pk=consumer.name)
         if offset < highest:
-            replay_until = max(highest, *row.values_list("replay_until", flat=True))
-            row.update(replay_until=replay_until)
-            FailedDelivery.objects.using(using).filter(consumer=consumer.name, position__gt=offset).delete()
+            failures = FailedDelivery.objects.using(using).filter(consumer=consumer.name, position__gt=offset)
+            before = Replays.from_text(*row.values_list("replay_until", "replay_except").get())
+            # Of slots that are further nobody keeps account: rather once more to a handler than never.
+            replays = before.after_move(min(standing.offsets.values()), failures)
+            row.update(replay_until=replays.until, replay_except=replays.to_text())
+            failures.delete()
         row.update(waiting_since=None, attempts=0, error="", retry_at=None)
         moved = replace(standing, offsets=dict.fromkeys(range(SLOTS), offset), epoch=state.epoch)
         _write(consumer.name, moved, using=using)

@@ -12,6 +12,7 @@ from ..store import EventStore
 from .definition import Consumer
 from .delivering import Delivery, Queue
 from .failures import FailureBook, position_of
+from .replays import Replays
 
 __all__ = ["Retrial"]
 
@@ -34,7 +35,7 @@ class Retrial:
     saved: int
     ahead: Mapping[int, int]
     """Slots that are ahead of the offset: what they passed by on their way is in the queues of their streams."""
-    replay_until: int
+    replays: Replays
     must_stop: Callable[[], bool]
 
     def run(self) -> bool:
@@ -71,7 +72,7 @@ class Retrial:
         last = max(self.saved, self.ahead.get(row.slot, 0)) if row.blocking else row.position
         entries = [entry for entry in page.entries if position_of(entry) <= last]
         for entry in entries:
-            entry.is_replay = position_of(entry) <= self.replay_until
+            entry.is_replay = self.replays.cover(position_of(entry), entry.stream)
         if row.edited_payload is not None and entries:
             entries[0].payload = row.edited_payload
         return Queue(row=row, entries=entries)

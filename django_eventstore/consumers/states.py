@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import logging
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 from django.db.models import Case, Exists, F, Q, Value, When
@@ -21,6 +21,7 @@ from ..delivery import DeliveryPolicy
 from ..models import ConsumerState, DeliveryState, FailedDelivery, SlotOffset
 from ..models.fields import DatabaseNow
 from ..signals import consumer_paused, consumer_resumed, consumer_waiting, delivery_failed, send
+from .replays import Replays
 
 __all__ = [
     "Readiness",
@@ -48,7 +49,7 @@ class Readiness:
     failed: bool = False
     """Its sender was unavailable when it was last asked."""
     partitions: int = 1
-    replay_until: int = 0
+    replays: Replays = field(default_factory=Replays)
     events: str = ""
     has_failures: bool = False
     """Some of its events are blocked or parked."""
@@ -80,6 +81,7 @@ def readiness(consumer: str, *, slots: range | None = None, using: str) -> Readi
             "attempts",
             "partitions",
             "replay_until",
+            "replay_except",
             "events",
             Exists(failures),
             Exists(failures.filter(due_failures(consumer, slots=slots))),
@@ -89,12 +91,12 @@ def readiness(consumer: str, *, slots: range | None = None, using: str) -> Readi
     )
     if found is None:  # no worker has ever held it
         return Readiness()
-    waiting, attempts, partitions, replay_until, events, has_failures, has_due, is_apart = found
+    waiting, attempts, partitions, until, exceptions, events, has_failures, has_due, is_apart = found
     return Readiness(
         ready=not waiting,
         failed=attempts > 0,
         partitions=partitions,
-        replay_until=replay_until,
+        replays=Replays.from_text(until, exceptions),
         events=events,
         has_failures=has_failures,
         has_due=has_due,

@@ -25,6 +25,7 @@ class Migration(migrations.Migration):
                 ("partitions", models.PositiveSmallIntegerField(default=1, verbose_name="partitions")),
                 ("events", models.TextField(blank=True, default="", verbose_name="events")),
                 ("replay_until", models.BigIntegerField(default=0, verbose_name="replay until")),
+                ("replay_except", models.TextField(blank=True, default="", verbose_name="replay except")),
                 ("paused_at", models.DateTimeField(blank=True, null=True, verbose_name="paused at")),
                 (
                     "paused_reason",

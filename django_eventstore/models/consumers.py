@@ -77,6 +77,8 @@ class ConsumerState(models.Model):
     """The filter it runs with, as a JSON list, so that a change of it is noticed."""
     replay_until = models.BigIntegerField(_("replay until"), default=0)
     """The last position that had been delivered when the offset was moved back: up to it, deliveries are repeats."""
+    replay_except = models.TextField(_("replay except"), blank=True, default="")
+    """The events below it that had not been, as JSON: they had failed."""
     paused_at = models.DateTimeField(_("paused at"), null=True, blank=True)
     paused_reason = models.CharField(_("paused because"), max_length=500, blank=True, default="")
     waiting_since = models.DateTimeField(_("waiting since"), null=True, blank=True)

@@ -82,6 +82,50 @@ def test_a_handler_may_want_no_repeats():
     assert 3 == offset_of()
 
 
+@pytest.mark.parametrize("stream", ["a", ""])
+def test_what_had_failed_is_no_repeat_for_a_handler_that_wants_none(stream):
+    broken = {2}
+
+    @handles(COUNTED, name="numbers", start="beginning", replay=False)
+    def follow(event):
+        if event["n"] in broken:
+            raise ValueError
+        Refund.objects.create(order_id=event["n"])
+
+    for number in (1, 2, 3):
+        with transaction.atomic():
+            record(COUNTED, {"n": number}, stream=stream)
+    record_numbers(4)
+    forward_all()
+    assert ([1, 4] if stream else [1, 3, 4]) == refunds()
+    move(declared_consumer("numbers"), 0, using="default")
+    forward_all()  # fails again
+    move(declared_consumer("numbers"), 0, using="default")
+    broken.clear()
+    forward_all()
+    assert [1, 2, 3, 4] == refunds()
+    move(declared_consumer("numbers"), 0, using="default")
+    record_numbers(5)
+    forward_all()
+    assert [1, 2, 3, 4, 5] == refunds()
+
+
+def test_a_partition_that_lags_behind_has_its_events_though_the_consumer_was_moved_back():
+    seen = []
+
+    @handles(COUNTED, name="numbers", start="beginning", replay=False)
+    def follow(event, entry):
+        seen.append(entry.stream)
+
+    record_in(streams_of(20), [0])
+    set_partitions(declared_consumer("numbers"), 2, using="default")
+    EventForwarder("numbers").loops(2)[0].run(**ENOUGH)
+    assert 0 < len(seen) < 20
+    move(declared_consumer("numbers"), 0, using="default")
+    forward_all()
+    assert set(streams_of(20)) == set(seen)
+
+
 def test_moved_forwards_what_lies_between_is_not_delivered():
     record_numbers(1, 2, 3)
     sender = RecordingSender()
