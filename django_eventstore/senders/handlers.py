@@ -97,7 +97,9 @@ class HandlerSender(EventSender):
         except (LeaseLost, Unavailable):
             raise
         except Exception as error:
-            if in_hand or not done or not self._has_committed(batch, entries[done - 1], error):
+            # Asked in any case: it also lets go of a connection that broke, in which nothing that follows would commit.
+            has_committed = self._has_committed(batch, entries[max(done, 1) - 1], error)
+            if in_hand or not has_committed:
                 raise _BatchFailed(sound=done if in_hand else None) from error
         return done
 

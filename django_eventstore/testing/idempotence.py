@@ -75,7 +75,11 @@ def _repeat(
     __tracebackhide__ = True
     sender = make_sender(consumer)
     first = None
-    again = [replace(b, entries=[e], advance=_crash if crash else _keep) for b in batches for e in b.entries]
+    again = [
+        replace(batch, entries=[entry], advance=_crash if crash else _keep, is_saved=_never)
+        for batch in batches
+        for entry in batch.entries
+    ]
     for batch in again:
         _deliver(sender, replace(batch, still_held=lambda: True))
         if first is None and look() != before:
@@ -102,6 +106,11 @@ def _keep(position: int) -> None:
 
 def _crash(position: int) -> None:
     raise InjectedCrash
+
+
+def _never(position: int) -> bool:
+    """What fails the second time has not been saved by the second time."""
+    return False
 
 
 def _message(consumer: Consumer, first: DeliveredEntry | None, before: object, after: object, *, repeat: Repeat) -> str:

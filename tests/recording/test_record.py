@@ -332,7 +332,7 @@ def test_a_typed_sync_handler_refuses_a_mapping_that_does_not_fit_its_class(monk
     monkeypatch.setattr(registry, "_by_type", dict(registry._by_type))
     monkeypatch.setattr(registry, "_by_class", dict(registry._by_class))
 
-    @event("test.Typed")
+    @event("recorded.Typed")
     @dataclass(frozen=True)
     class Typed:
         n: int
@@ -342,7 +342,7 @@ def test_a_typed_sync_handler_refuses_a_mapping_that_does_not_fit_its_class(monk
         raise AssertionError("never called")
 
     with transaction.atomic(), pytest.raises(EventDecodingError):
-        record("test.Typed", {"n": "no number"})
+        record("recorded.Typed", {"n": "no number"})
     assert [] == stored()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib.metadata import entry_points
 
 import pytest
 from django.db import connection, transaction
@@ -90,8 +91,8 @@ def run_pytest(directory, *arguments):
     )
 
 
-# The entry point as an installation of this checkout declares it.
-LOADED = ("-p", "django_eventstore.testing.plugin")
+# By its entry point it is there already, unless the environment was installed before there was one.
+LOADED = () if entry_points(group="pytest11", name="django_eventstore") else ("-p", "django_eventstore.testing.plugin")
 
 
 @pytest.mark.no_database

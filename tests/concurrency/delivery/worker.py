@@ -61,7 +61,13 @@ def declare(options: Options) -> None:
         "START": "beginning",
         "LIMIT": sinks.LIMIT,
     }
-    retries = {"RETRY_BASE": timedelta(milliseconds=1), "RETRY_CAP": timedelta(milliseconds=20), "MAX_ATTEMPTS": 1_000}
+    retries: dict[str, Any] = {
+        "RETRY_BASE": timedelta(milliseconds=1),
+        "RETRY_CAP": timedelta(milliseconds=20),
+        "MAX_ATTEMPTS": 1_000,
+    }
+    # On a busy machine workers are killed at the same event again and again, which is not its fault.
+    retries["MAX_CRASHES"] = 1_000
     override_settings(
         EVENTSTORE={
             "LEASE": timedelta(seconds=options.lease),
