@@ -12,21 +12,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
-from weakref import WeakSet
+from weakref import WeakKeyDictionary, WeakSet
 
 from django.db import connections
 
 __all__ = ["limit_session", "limit_transaction"]
 
-# A shorter lock time-out of the project's own stays.
-LIMIT_TRANSACTION = (
-    "SELECT set_config('idle_in_transaction_session_timeout', %s, true), set_config('lock_timeout', "
-    "CASE WHEN current_setting('lock_timeout') = '0' THEN %s ELSE current_setting('lock_timeout') END, true)"
-)
+# Commands, which are not planned, and both in one round trip: this stands before each event of a handler.
+LIMIT_IDLE = "SET LOCAL idle_in_transaction_session_timeout = {}"
+LIMIT_LOCKS = "; SET LOCAL lock_timeout = {}"
 SESSION = "SELECT @@SESSION.idle_transaction_timeout, @@SESSION.innodb_lock_wait_timeout"
 SET_SESSION = "SET SESSION idle_transaction_timeout = %s, SESSION innodb_lock_wait_timeout = %s"
 # Sessions that have them: the one that follows on a lost one has not.
 _limited: WeakSet[Any] = WeakSet()
+# Whether a connection came with a lock time-out of the project's own, which stays; asked once.
+_has_own: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
 
 
 def limit_transaction(*, using: str, seconds: float) -> None:
@@ -34,8 +34,18 @@ def limit_transaction(*, using: str, seconds: float) -> None:
     connection = connections[using]
     if connection.vendor == "postgresql":
         milliseconds = max(1, int(seconds * 1_000))
-        with connection.cursor() as cursor:
-            cursor.execute(LIMIT_TRANSACTION, [str(milliseconds), str(max(1, milliseconds // 2))])
+        connection.ensure_connection()
+        has_own = _has_own.get(connection.connection)
+        if has_own is None:
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT current_setting('lock_timeout') <> '0'")
+                has_own = _has_own[connection.connection] = cursor.fetchone()[0]
+        statement = LIMIT_IDLE.format(milliseconds)
+        if not has_own:
+            statement += LIMIT_LOCKS.format(max(1, milliseconds // 2))
+        # Not by a cursor of Django's: there is nothing to convert, to count or to show.
+        with connection.wrap_database_errors, connection.connection.cursor() as cursor:
+            cursor.execute(statement)
     elif connection.vendor == "mysql" and connection.connection not in _limited:
         _set_session(using, seconds)
 

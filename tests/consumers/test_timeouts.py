@@ -80,15 +80,15 @@ def test_the_time_outs_end_with_the_transaction():
         limit_transaction(using="default", seconds=3)
         assert ("3s", "1500ms") == (shown("idle_in_transaction_session_timeout"), shown("lock_timeout"))
     assert ("0", before) == (shown("idle_in_transaction_session_timeout"), shown("lock_timeout"))
+    connection.close()  # a new one comes with a time-out of the project's own
     with connection.cursor() as cursor:
         cursor.execute("SET lock_timeout = '20ms'")
     try:
         with transaction.atomic():
             limit_transaction(using="default", seconds=3)
-            assert "20ms" == shown("lock_timeout")
+            assert ("3s", "20ms") == (shown("idle_in_transaction_session_timeout"), shown("lock_timeout"))
     finally:
-        with connection.cursor() as cursor:
-            cursor.execute("RESET lock_timeout")
+        connection.close()
 
 
 @pytest.mark.mariadb
