@@ -38,7 +38,9 @@ REUSE = "EVENTSTORE_BENCHMARK_DB_REUSE_MAX"
 BROKERS = {"redis": "Redis", "amqp": "RabbitMQ"}
 # Longer than WAKE_UP_INTERVAL, so that each commit wakes.
 PAUSE = 0.15
-LONGEST = 60.0
+LONGEST = 10.0
+# The transport of files is no broker for work and loses a message now and then: it is sent again, and timed anew.
+ATTEMPTS = 6
 
 
 def prepare(scale: Scale) -> None:
@@ -63,11 +65,15 @@ def _woken(scale: Scale, *, reuse: int) -> Measurement:
 
         def committed(number: int, act: Callable[[], object]) -> float:
             """Change a row, and ``act``; what follows the commit starts the clock."""
-            with transaction.atomic():
-                transaction.on_commit(lambda: sent.update({number: time.monotonic()}))
-                counter_row().save()
-                act()
-            return _wait(number, arrivals) - sent[number]
+            for _ in range(ATTEMPTS):
+                with transaction.atomic():
+                    transaction.on_commit(lambda: sent.update({number: time.monotonic()}))
+                    counter_row().save()
+                    act()
+                arrived = _wait(number, arrivals)
+                if arrived is not None:
+                    return arrived - sent[number]
+            raise AssertionError(f"{number} was sent {ATTEMPTS} times and did not arrive")
 
         def event(number: int) -> float:
             return committed(number, lambda: record("benchmarks.Woken", {"n": number}))
@@ -93,7 +99,8 @@ def _woken(scale: Scale, *, reuse: int) -> Measurement:
     )
 
 
-def _wait(number: int, arrivals: Callable[[], dict[int, float]]) -> float:
+def _wait(number: int, arrivals: Callable[[], dict[int, float]]) -> float | None:
+    """When it arrived; None if it has not for so long."""
     deadline = time.monotonic() + LONGEST
     while True:
         time.sleep(0.01)
@@ -101,7 +108,7 @@ def _wait(number: int, arrivals: Callable[[], dict[int, float]]) -> float:
         if found is not None:
             return found
         if time.monotonic() > deadline:
-            raise AssertionError(f"{number} did not arrive in {LONGEST:.0f} s")
+            return None
 
 
 @contextmanager
