@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from bisect import bisect_right
 from typing import Any, ClassVar
 
@@ -13,15 +14,15 @@ __all__ = ["CommitHook", "in_test", "is_registered", "register"]
 FOREIGN = 9
 
 
-class CommitHook:
+class CommitHook(ABC):
     """Something to run after a commit, and never after a rollback of its transaction or savepoint."""
 
     rank: ClassVar[int]
     """Hooks of a lower rank run first; of one rank, in the order of their registration."""
 
+    @abstractmethod
     def run(self) -> None:
         """Whatever this raises is logged by Django and goes no further."""
-        raise NotImplementedError
 
 
 def register(hook: CommitHook, connection: BaseDatabaseWrapper) -> None:

@@ -36,7 +36,7 @@ class SenderContract:
     many: int = 10_000
     """How many events the test of many sends."""
 
-    # --- hooks ---
+    # --- hooks; the first two are needed, and not abstract, since ``entries`` and ``batch`` serve tests without them ---
 
     def make_sender(self) -> EventSender:
         """A new sender, which delivers to the receiver that ``arrivals`` looks at."""
