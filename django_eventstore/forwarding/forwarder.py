@@ -6,6 +6,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -86,8 +87,9 @@ class EventForwarder:
 
     def let_go(self) -> None:
         """Release the leases that were kept."""
-        for loop in self._loops:
-            loop.let_go()
+        with _errors_of(self.using):
+            for loop in self._loops:
+                loop.let_go()
 
     def get_and_send(self, *, most_events: int | None = None, longest: timedelta | None = None) -> Forwarded:
         """Deliver until the end of the log, or within these bounds (by default those of the settings).
@@ -100,12 +102,13 @@ class EventForwarder:
         if is_frozen():
             return Forwarded()
         settings = get_settings()
-        partitions = readiness(self.consumer.name, using=self.using).partitions
-        return _in_turns(
-            self.loops(partitions),
-            events=most_events or settings.FORWARD_EVENTS,
-            longest=longest or settings.FORWARD_SECONDS,
-        )
+        with _errors_of(self.using):
+            partitions = readiness(self.consumer.name, using=self.using).partitions
+            return _in_turns(
+                self.loops(partitions),
+                events=most_events or settings.FORWARD_EVENTS,
+                longest=longest or settings.FORWARD_SECONDS,
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,6 +129,12 @@ def _require_autocommit(using: str) -> None:
         f"Forwarding commits as it goes, and database alias {using!r} is inside a transaction. Call it outside atomic(); "
         "with AUTOCOMMIT False, give the event store an alias of its own with AUTOCOMMIT True."
     )
+
+
+def _errors_of(using: str) -> AbstractContextManager[None]:
+    """Raises as Django's what a driver raises as a cursor is closed: Django itself lets that through as it is."""
+    wrapper: AbstractContextManager[None] = connections[using].wrap_database_errors
+    return wrapper
 
 
 TURN = timedelta(seconds=2)
@@ -218,6 +227,28 @@ def forward_all(
     _require_autocommit(alias)
     if is_frozen():
         return Forwarded()
+    with _errors_of(alias):
+        return _tick(
+            consumers,
+            alias,
+            most_events=most_events,
+            longest=longest,
+            stopping=stopping,
+            keep=keep,
+            sender_for=sender_for,
+        )
+
+
+def _tick(
+    consumers: Iterable[str] | None,
+    alias: str,
+    *,
+    most_events: int | None,
+    longest: timedelta | None,
+    stopping: Callable[[], bool],
+    keep: bool,
+    sender_for: Callable[[Consumer], EventSender] | None,
+) -> Forwarded:
     settings = get_settings()
     declared = declared_consumers()
     chosen = [declared_consumer(name) for name in consumers] if consumers is not None else list(declared.values())

@@ -414,6 +414,20 @@ def test_a_deadlock_is_tried_again_at_once_and_burns_no_attempt(shop):
     assert [] == failures()
 
 
+def test_an_error_that_django_let_through_from_the_driver_is_judged_like_one_of_its_own(shop):
+    """It wraps no error of a cursor that is closed, and MariaDB's driver then asks the server for what is left."""
+    lost = connection.Database.OperationalError(2013, "Lost connection to server during query")
+    shop.declare(max_attempts=1)
+    shop.bad = {1: lost}
+    record_in("a", 1)
+    forward()
+    assert [(1, "blocked", 0)] == failures()
+    shop.bad = {1: connection.Database.IntegrityError(1062, "Duplicate entry")}
+    retry_now()
+    forward()
+    assert [(1, "parked", 1)] == failures()
+
+
 def test_an_event_in_lasting_contention_blocks_its_own_stream_and_loses_no_attempt(shop):
     shop.declare(max_attempts=1)
     shop.bad = {1: contention()}

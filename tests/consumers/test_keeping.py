@@ -13,7 +13,17 @@ from django_eventstore.consumers import ConsumerLoop, acquire, declared_consumer
 from django_eventstore.consumers.leases import Tenure
 from django_eventstore.models import ConsumerOffset, FailedDelivery, Lease
 from django_eventstore.senders import HandlerSender
-from tests.delivery import ENOUGH, Elsewhere, RecordingSender, consumer, failures, offset_of, record_numbers, retry_now
+from tests.delivery import (
+    ENOUGH,
+    Elsewhere,
+    RecordingSender,
+    consumer,
+    failures,
+    forwarder_of,
+    offset_of,
+    record_numbers,
+    retry_now,
+)
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -169,6 +179,27 @@ def test_a_lease_whose_release_failed_is_released_before_the_next_run(monkeypatc
     assert 1 == loop.run(**ENOUGH).delivered
     assert [[1], [2]] == sender.batches
     assert "" == Lease.objects.get().owner
+
+
+def test_what_the_driver_raises_as_a_cursor_is_closed_is_an_error_of_django_for_who_called(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And Django then looks whether the connection is still of use."""
+
+    def lose(tenure: Tenure) -> None:
+        raise connection.Database.OperationalError(2013, "Lost connection to server during query")
+
+    sender = RecordingSender()
+    forwarder = forwarder_of(sender)
+    record_numbers(1)
+    with monkeypatch.context() as patch:
+        patch.setattr(Tenure, "release", lose)
+        with pytest.raises(OperationalError, match="Lost connection"):
+            forwarder.get_and_send()
+    assert connection.errors_occurred
+    record_numbers(2)
+    assert 1 == forwarder.get_and_send().delivered
+    assert [[1], [2]] == sender.batches
 
 
 # --- stopping ---
