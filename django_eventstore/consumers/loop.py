@@ -13,8 +13,8 @@ from django.db import connections
 from django.db.models import QuerySet
 
 from ..exceptions import EpochChanged, LeaseLost
-from ..models import ConsumerState, EventEntry, SlotOffset
-from ..store import EventStore, LogState, Page, log_state
+from ..models import EventEntry, SlotOffset
+from ..store import EventStore, Extent, LogState, Page
 from ..store.sequencing import in_test_case
 from .definition import Consumer
 from .delivering import Deliver, Delivery
@@ -23,7 +23,7 @@ from .leases import Tenure, acquire
 from .offsets import OffsetStore, Progress
 from .partitions import Partition
 from .retrying import Retrial
-from .states import Readiness, clear_wait, note_filter, readiness, wait
+from .states import Readiness, clear_wait, is_plainly_ready, note_filter, readiness, wait
 from .timeouts import limit_session
 
 __all__ = ["ConsumerLoop", "Run"]
@@ -58,6 +58,8 @@ class _Tenancy:
     deadline: float
     most_events: int
     offset: int
+    saved: Progress | None
+    """How far it is saved, None where only the database knows."""
     retried_at: float
     advances: int = 0
     has_pruned: bool = False
@@ -133,11 +135,13 @@ class ConsumerLoop:
         longest: timedelta,
         stopping: Callable[[], bool] = lambda: False,
         keep: bool = False,
+        extent: Extent | None = None,
     ) -> Run:
         """Deliver what is there, within these bounds. Does nothing while another worker holds the consumer.
 
         ``stopping()``: asked between events; once it is True, the event in hand is the last. ``keep``: at the end of the log
         hold on to the lease, so that the next run delivers without asking for everything again, until let_go().
+        ``extent``: of the log, if the caller has just brought it up to date for several consumers.
 
         Looks before it takes the lease: a consumer with nothing to do writes nothing.
         """
@@ -148,7 +152,7 @@ class ConsumerLoop:
                 self._kept = None
                 with limit_session(using=self.using, length=self.lease):
                     return self._hold(
-                        kept.tenure, lambda: self._run_on(kept, most_events, deadline, stopping), keep=keep
+                        kept.tenure, lambda: self._run_on(kept, most_events, deadline, stopping, extent), keep=keep
                     )
             self.let_go()
         state = self._readiness()
@@ -157,9 +161,9 @@ class ConsumerLoop:
         progress = self._progress()
         if progress is None:
             return Run()
-        log = log_state(self.using)
-        start = self._start_of(progress, log.log, log.epoch)
-        page = self._read(start, progress.epoch)
+        extent = extent or self._store.extent()
+        start = self._start_of(progress, extent.state.log, extent.state.epoch)
+        page = self._read(start, progress.epoch, extent)
         if page is None:
             return Run()
         if not page.entries and not state.has_due and page.next_offset - progress.offset < UNSAVED_SKIP:
@@ -219,18 +223,22 @@ class ConsumerLoop:
 
     def _can_go_on(self, kept: _Tenancy) -> bool:
         """Whether it may still deliver: what else changes for a consumer takes the lease away."""
-        rows = ConsumerState.objects.using(self.using).filter(
-            pk=self.consumer.name, paused_at=None, retry_at=None, partitions=self._share.count
+        return kept.tenure.still_held() and is_plainly_ready(
+            self.consumer.name, partitions=self._share.count, using=self.using
         )
-        return kept.tenure.still_held() and rows.exists()
 
     def _run_on(
-        self, kept: _Tenancy, most_events: int, deadline: float, stopping: Callable[[], bool]
+        self,
+        kept: _Tenancy,
+        most_events: int,
+        deadline: float,
+        stopping: Callable[[], bool],
+        extent: Extent | None,
     ) -> tuple[Run, _Tenancy | None]:
         kept.tenure.renew_if_due()
         kept.most_events, kept.deadline = most_events, deadline
         kept.delivery.accepted, kept.delivery.stopping = 0, stopping
-        page = self._read(kept.offset, kept.delivery.epoch)
+        page = self._read(kept.offset, kept.delivery.epoch, extent)
         return (Run(), None) if page is None else (self._run_pages(kept, page), kept)
 
     def _release(self, tenure: Tenure) -> None:
@@ -294,6 +302,7 @@ class ConsumerLoop:
             deadline=deadline,
             most_events=most_events,
             offset=progress.offset,
+            saved=progress,
             retried_at=self.clock(),
         )
         if state.has_due:
@@ -335,12 +344,17 @@ class ConsumerLoop:
         Returns whether the consumer can go on.
         """
 
+        saved = work.offset
+
         def save(position: int) -> None:
+            nonlocal saved
             self._advance(work, position)
+            saved = position
 
         pending = self._pending(work, page.entries)
         while pending:
             whole = len(pending)
+            work.saved = None
             sent = work.delivery.send(pending, save=save, upto=page.next_offset)
             work.has_failed = work.has_failed or sent.accepted < sent.done
             if sent.done:
@@ -348,6 +362,8 @@ class ConsumerLoop:
             if sent.stopped or (not sent.done and not sent.again):
                 return False
             if sent.done == whole:
+                if sent.accepted == whole:  # the sender claims the last one, and its last transaction has committed
+                    work.saved = Progress(offset=saved, epoch=work.delivery.epoch)
                 break
             pending = self._pending(work, pending[sent.done :])
         work.offset = page.next_offset
@@ -373,7 +389,7 @@ class ConsumerLoop:
     def _retry(self, work: _Tenancy) -> bool:
         """Look after what is due. Returns whether the consumer can go on."""
         if work.offset > self._saved(work).offset:
-            self._advance(work, work.offset)  # the queues of blocked streams end at the offset
+            self._save(work)  # the queues of blocked streams end at the offset
         work.retried_at = self.clock()
         retrial = Retrial(
             consumer=self.consumer,
@@ -404,13 +420,18 @@ class ConsumerLoop:
         )
         work.advances += 1
 
+    def _save(self, work: _Tenancy) -> None:
+        """Save how far it came, outside of any transaction."""
+        self._advance(work, work.offset)
+        work.saved = Progress(offset=work.offset, epoch=work.delivery.epoch)
+
     def _finish(self, work: _Tenancy, page: Page) -> None:
         progress = self._saved(work)
         # What was passed by for a blocked stream must not be passed by once more when the stream is free: so the offset is
         # saved, and with it the end of the stream's queue.
         if work.offset > progress.offset and (work.has_passed_by or work.offset - progress.offset >= UNSAVED_SKIP):
-            self._advance(work, work.offset)
-            progress = Progress(offset=work.offset, epoch=page.epoch)
+            self._save(work)
+            progress = self._saved(work)
         # Of what was saved before a sender gave up in the middle the loop knows by the database only.
         self._remember(progress, max(work.offset, progress.offset), page)
         work.book.clear_tries(progress.offset)
@@ -428,11 +449,11 @@ class ConsumerLoop:
         return rows if slots is None else rows.filter(slot__gte=slots.start, slot__lt=slots.stop)
 
     def _saved(self, work: _Tenancy) -> Progress:
-        """What the database knows of this tenure. Raises LeaseLost when the partition was given up."""
-        progress = self._progress()
-        if progress is None:
+        """How far it is saved, as this worker knows or the database. Raises LeaseLost when the partition was given up."""
+        work.saved = work.saved or self._progress()
+        if work.saved is None:
             raise LeaseLost(consumer=self.consumer.name, token=work.tenure.token)
-        return progress
+        return work.saved
 
     def _readiness(self) -> Readiness:
         return readiness(self.consumer.name, slots=self._share.slots, using=self.using)
@@ -454,14 +475,23 @@ class ConsumerLoop:
             return self._passed_over[1]
         return progress.offset
 
-    def _read(self, offset: int, epoch: int) -> Page | None:
+    def _read(self, offset: int, epoch: int, extent: Extent | None = None) -> Page | None:
+        """``extent``: of the log, when it was just brought up to date."""
+        if extent is not None:
+            try:
+                return self._page(extent, offset, epoch)
+            except EpochChanged:
+                pass  # it may be the extent that is old: others have delivered since, or begun an epoch
         try:
-            return self._store.get(
-                offset, self.consumer.limit, types=self.consumer.events, slots=self._share.slots, epoch=epoch
-            )
+            return self._page(self._store.extent(), offset, epoch)
         except EpochChanged as error:
             wait(self.consumer.name, error=error, policy=self.consumer.policy, using=self.using)
             return None
+
+    def _page(self, extent: Extent, offset: int, epoch: int) -> Page:
+        return self._store.page(
+            extent, offset, self.consumer.limit, types=self.consumer.events, slots=self._share.slots, epoch=epoch
+        )
 
 
 def _is_plain(work: _Tenancy) -> bool:

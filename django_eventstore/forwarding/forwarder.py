@@ -28,8 +28,8 @@ from ..consumers import (
 from ..exceptions import EventStoreError
 from ..models import EventEntry
 from ..senders import EventSender
-from ..store import LogState, log_state
-from ..store.sequencing import in_test_case, sequence
+from ..store import EventStore, Extent, LogState
+from ..store.sequencing import in_test_case
 from .freezing import is_frozen
 
 __all__ = ["EventForwarder", "Forwarded", "forget_forwarders", "forward_all", "make_sender"]
@@ -152,6 +152,7 @@ def _in_turns(
     longest: timedelta,
     stopping: Callable[[], bool] = _never,
     keep: bool = False,
+    extent: Extent | None = None,
 ) -> Forwarded:
     """Run each loop until none has more, within these bounds together."""
     deadline = time.monotonic() + longest.total_seconds()
@@ -169,10 +170,12 @@ def _in_turns(
             longest=min(turn, timedelta(seconds=seconds)),
             stopping=stopping,
             keep=keep,
+            extent=extent,
         )
         delivered += run.delivered
         if run.more:
             waiting.append(loop)
+            extent = None  # by now the log may go further
     return Forwarded(delivered=delivered)
 
 
@@ -254,10 +257,11 @@ def _tick(
     chosen = [declared_consumer(name) for name in consumers] if consumers is not None else list(declared.values())
     if not (keep and all(_forwarder_is_kept(consumer, alias) for consumer in chosen)):
         OffsetStore(alias).register(chosen)
-    unsequenced = sequence(alias).more
-    log = log_state(alias)
+    extent = EventStore(alias).extent()
     loops = [
-        loop for forwarder in _able_forwarders(chosen, alias, sender_for) for loop in _loops_with_work(forwarder, log)
+        loop
+        for forwarder in _able_forwarders(chosen, alias, sender_for)
+        for loop in _loops_with_work(forwarder, extent.state)
     ]
     done = _in_turns(
         loops,
@@ -265,8 +269,9 @@ def _tick(
         longest=longest or settings.FORWARD_SECONDS,
         stopping=stopping,
         keep=keep,
+        extent=extent,
     )
-    return Forwarded(delivered=done.delivered, more=done.more or unsequenced, head=log.head)
+    return Forwarded(delivered=done.delivered, more=done.more or extent.more, head=extent.state.head)
 
 
 def _forwarder_is_kept(consumer: Consumer, using: str) -> bool:

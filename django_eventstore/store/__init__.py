@@ -1,7 +1,7 @@
 """The log: what is appended, in which order it is read."""
 
 from .epoch import LogState, begin_epoch, ensure_log, log_state
-from .event_store import EventStore, Page
+from .event_store import EventStore, Extent, Page
 from .listening import Listener, Pause, is_postgresql, notify
 from .reading import position_before
 from .waiting import NOTIFY_INTERVAL, Waiter, waiter
@@ -9,6 +9,7 @@ from .waiting import NOTIFY_INTERVAL, Waiter, waiter
 __all__ = [
     "NOTIFY_INTERVAL",
     "EventStore",
+    "Extent",
     "Listener",
     "LogState",
     "Page",

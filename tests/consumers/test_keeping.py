@@ -8,9 +8,9 @@ import pytest
 from django.db import OperationalError, connection
 from django.test.utils import CaptureQueriesContext
 
-from django_eventstore import Outcome
+from django_eventstore import EventStore, Outcome
 from django_eventstore.consumers import ConsumerLoop, acquire, declared_consumer, move, pause, resume, set_partitions
-from django_eventstore.consumers.leases import Tenure
+from django_eventstore.consumers.leases import LONG_AGO, Tenure
 from django_eventstore.models import ConsumerOffset, FailedDelivery, Lease
 from django_eventstore.senders import HandlerSender
 from tests.delivery import (
@@ -70,12 +70,15 @@ def test_the_next_run_goes_on_under_the_same_tenure_with_half_of_the_statements(
         loop.run(**ENOUGH, keep=True)
     token = Lease.objects.get().token
     record_numbers(2)
+    extent = EventStore().extent()
     with CaptureQueriesContext(connection) as second:
-        assert 1 == loop.run(**ENOUGH, keep=True).delivered
+        assert 1 == loop.run(**ENOUGH, keep=True, extent=extent).delivered
     assert token == Lease.objects.get().token
     assert [[1], [2]] == sender.batches
     assert 2 == offset_of()
     assert len(second) * 2 <= len(first)
+    if connection.vendor != "mysql":  # where the session's time-outs are set and put back
+        assert 3 == len(second)  # may it go on, what is there, how far it came
     loop.let_go()
 
 
@@ -240,7 +243,8 @@ def test_a_stop_right_after_a_worker_had_died_counts_as_no_further_death() -> No
     sender = RecordingSender()
     loop = loop_of(sender)
     record_numbers(1)
-    acquire("numbers", using="default", length=timedelta(0))  # and never let go of
+    acquire("numbers", using="default", length=MINUTE)  # and never let go of
+    Lease.objects.update(expires_at=LONG_AGO)
     loop.run(**ENOUGH, stopping=lambda: True)
     assert [] == sender.batches
     assert not FailedDelivery.objects.exists()

@@ -614,6 +614,21 @@ def test_a_new_epoch_that_does_not_share_the_offset_is_a_visible_failure(loop, s
     assert 1 == state_of().attempts
 
 
+@pytest.mark.parametrize("again", [False, True])
+def test_an_extent_that_is_older_than_what_others_did_is_looked_at_again(sender, again):
+    """One pass serves all consumers of a tick; meanwhile another worker may deliver, and an epoch may begin."""
+    record_numbers(1)
+    extent = EventStore().extent()
+    record_numbers(2)
+    if again:
+        begin_epoch("default", reason="test")
+    loop_of(sender=sender).run(**ENOUGH)
+    record_numbers(3)
+    assert 1 == loop_of(sender=sender).run(**ENOUGH, extent=extent).delivered
+    assert [[1, 2], [3]] == sender.batches
+    assert 0 == state_of().attempts
+
+
 def test_after_a_reset_into_the_new_epoch_it_goes_on_and_the_failure_is_cleared(loop, sender):
     record_numbers(1, 2)
     loop.run(**ENOUGH)
