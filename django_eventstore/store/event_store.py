@@ -178,10 +178,10 @@ class EventStore:
         """Those of the last call, while the same is asked for and the log has no further type."""
         if connections[self.using].in_atomic_block:  # which may take a type back, and another one gets its number
             return type_ids(types, using=self.using)
-        asked = (state.log, state.last_type, tuple(types))
-        if self._types is None or self._types[0] != asked:
-            self._types = (asked, type_ids(types, using=self.using))
-        return self._types[1]
+        asked, known = (state.log, state.last_type, tuple(types)), self._types  # threads may share the store
+        if known is None or known[0] != asked:
+            known = self._types = (asked, type_ids(types, using=self.using))
+        return known[1]
 
     async def aget(self, offset: int = 0, limit: int = 100, **arguments: Any) -> Page:
         """See get()."""
