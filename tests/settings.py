@@ -134,6 +134,9 @@ TEMPLATES = [
 
 REST_FRAMEWORK = {"TEST_REQUEST_DEFAULT_FORMAT": "json"}
 
+# Tests and benchmarks are those of a project without OpenTelemetry; those of the spans set a tracer themselves.
+EVENTSTORE: dict[str, Any] = {"TRACING": False}
+
 # Enough for unit tests, which have no worker; tests with real processes name a broker that processes share.
 use_whole_files()
 CELERY_BROKER_URL = os.environ.get("EVENTSTORE_TEST_BROKER_URL", "memory://")

@@ -13,7 +13,7 @@ from django.db.models import QuerySet
 
 from ..exceptions import EpochChanged, LeaseLost
 from ..models import EventEntry, SlotOffset
-from ..store import EventStore, Extent, LogState, Page
+from ..store import Extent, LogReader, LogState, Page
 from ..store.sequencing import in_test_case
 from .definition import Consumer
 from .delivering import Deliver, Delivery
@@ -52,7 +52,7 @@ class ConsumerLoop:
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
     _share: Partition = field(init=False)
-    _store: EventStore = field(init=False)
+    _log: LogReader = field(init=False)
     _offsets: OffsetStore = field(init=False)
     _keeper: Keeper = field(init=False, default_factory=Keeper)
     _passed_over: tuple[object, int] | None = field(init=False, default=None)
@@ -60,7 +60,7 @@ class ConsumerLoop:
 
     def __post_init__(self) -> None:
         self._share = self.partition or Partition(consumer=self.consumer.name)
-        self._store = EventStore(self.using)
+        self._log = LogReader(self.using)
         self._offsets = OffsetStore(self.using)
 
     def is_behind(self, log: LogState) -> bool:
@@ -115,7 +115,7 @@ class ConsumerLoop:
         progress = self._progress()
         if progress is None:
             return Run()
-        extent = extent or self._store.extent()
+        extent = extent or self._log.extent()
         start = self._start_of(progress, extent.state.log, extent.state.epoch)
         page = self._read(start, progress.epoch, extent)
         if page is None:
@@ -399,12 +399,12 @@ class ConsumerLoop:
             except EpochChanged:
                 pass  # it may be the extent that is old: others have delivered since, or begun an epoch
         try:
-            return self._page(self._store.extent(), offset, epoch)
+            return self._page(self._log.extent(), offset, epoch)
         except EpochChanged as error:
             wait(self.consumer.name, error=error, policy=self.consumer.policy, using=self.using)
             return None
 
     def _page(self, extent: Extent, offset: int, epoch: int) -> Page:
-        return self._store.page(
+        return self._log.page(
             extent, offset, self.consumer.limit, types=self.consumer.events, slots=self._share.slots, epoch=epoch
         )

@@ -25,11 +25,13 @@ from ..consumers import (
     readiness,
     wait,
 )
+from ..delivery import Batch, Outcome
 from ..exceptions import EventStoreError
 from ..models import EventEntry
 from ..senders import EventSender
-from ..store import EventStore, Extent, LogState
+from ..store import Extent, LogReader, LogState
 from ..store.sequencing import in_test_case
+from ..tracing import sending
 from .freezing import is_frozen
 
 __all__ = ["EventForwarder", "Forwarded", "forget_forwarders", "forward_all", "make_sender"]
@@ -71,7 +73,7 @@ class EventForwarder:
             self._loops = tuple(
                 ConsumerLoop(
                     consumer=self.consumer,
-                    deliver=self.sender.send,
+                    deliver=self._deliver,
                     using=self.using,
                     lease=get_settings().LEASE,
                     partition=Partition(consumer=self.consumer.name, number=number, count=partitions),
@@ -79,6 +81,12 @@ class EventForwarder:
                 for number in range(partitions)
             )
         return self._loops
+
+    def _deliver(self, batch: Batch) -> Outcome:
+        if self.sender.capabilities.transactional:  # handlers of this process have spans of their own
+            return self.sender.send(batch)
+        with sending(batch.consumer, batch.entries):
+            return self.sender.send(batch)
 
     @property
     def kept(self) -> tuple[ConsumerLoop, ...]:
@@ -257,7 +265,7 @@ def _tick(
     chosen = [declared_consumer(name) for name in consumers] if consumers is not None else list(declared.values())
     if not (keep and all(_forwarder_is_kept(consumer, alias) for consumer in chosen)):
         OffsetStore(alias).register(chosen)
-    extent = EventStore(alias).extent()
+    extent = LogReader(alias).extent()
     loops = [
         loop
         for forwarder in _able_forwarders(chosen, alias, sender_for)

@@ -8,11 +8,12 @@ import pytest
 from django.db import OperationalError, connection
 from django.test.utils import CaptureQueriesContext
 
-from django_eventstore import EventStore, Outcome
+from django_eventstore import Outcome
 from django_eventstore.consumers import ConsumerLoop, acquire, declared_consumer, move, pause, resume, set_partitions
 from django_eventstore.consumers.leases import LONG_AGO, Tenure
 from django_eventstore.models import ConsumerOffset, FailedDelivery, Lease
 from django_eventstore.senders import HandlerSender
+from django_eventstore.store import LogReader
 from tests.delivery import (
     ENOUGH,
     Elsewhere,
@@ -70,7 +71,7 @@ def test_the_next_run_goes_on_under_the_same_tenure_with_half_of_the_statements(
         loop.run(**ENOUGH, keep=True)
     token = Lease.objects.get().token
     record_numbers(2)
-    extent = EventStore().extent()
+    extent = LogReader("default").extent()
     with CaptureQueriesContext(connection) as second:
         assert 1 == loop.run(**ENOUGH, keep=True, extent=extent).delivered
     assert token == Lease.objects.get().token

@@ -17,7 +17,7 @@ from django_eventstore.exceptions import EpochChanged
 from django_eventstore.models import ConsumerOffset, ConsumerState, Lease
 from django_eventstore.models.fields import DatabaseNow
 from django_eventstore.signals import batch_delivered, consumer_waiting, delivery_failed
-from django_eventstore.store import begin_epoch, log_state
+from django_eventstore.store import LogReader, begin_epoch, log_state
 from tests.consumers.test_leases import MINUTE, expire
 from tests.delivery import (
     ENOUGH,
@@ -618,7 +618,7 @@ def test_a_new_epoch_that_does_not_share_the_offset_is_a_visible_failure(loop, s
 def test_an_extent_that_is_older_than_what_others_did_is_looked_at_again(sender, again):
     """One pass serves all consumers of a tick; meanwhile another worker may deliver, and an epoch may begin."""
     record_numbers(1)
-    extent = EventStore().extent()
+    extent = LogReader("default").extent()
     record_numbers(2)
     if again:
         begin_epoch("default", reason="test")
