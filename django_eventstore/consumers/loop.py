@@ -156,9 +156,7 @@ class ConsumerLoop:
 
     def _can_go_on(self, kept: Tenancy) -> bool:
         """Whether it may still deliver: what else changes for a consumer takes the lease away."""
-        return kept.tenure.still_held() and is_plainly_ready(
-            self.consumer.name, partitions=self._share.count, using=self.using
-        )
+        return kept.tenure.still_held() and self._is_plainly_ready()
 
     def _run_on(
         self,
@@ -240,12 +238,8 @@ class ConsumerLoop:
                 more = True
                 break
             work.tenure.renew_if_due()
-            state = self._readiness()
-            if not state.ready:
+            if not self._goes_on(work):
                 break
-            if state.has_due and self.clock() - work.retried_at > RETRY_EVERY.total_seconds():
-                if not self._retry(work):
-                    break
             following = self._read(work.offset, page.epoch)
             if following is None:
                 break
@@ -253,6 +247,17 @@ class ConsumerLoop:
         self._finish(work, last)
         work.is_at_the_end = can_go_on and at_the_end
         return Run(delivered=work.delivery.accepted, more=more)
+
+    def _goes_on(self, work: Tenancy) -> bool:
+        """Whether nobody has stopped the consumer meanwhile. Looks after what is due."""
+        # Only the holder of the lease puts events aside: of a consumer that has none, none is due.
+        has_failures = work.has_failed or work.state.has_failures
+        if not has_failures and self._is_plainly_ready():
+            return True
+        state = self._readiness()
+        if state.ready and state.has_due and self.clock() - work.retried_at > RETRY_EVERY.total_seconds():
+            return self._retry(work)
+        return state.ready
 
     def _deliver_page(self, work: Tenancy, page: Page) -> bool:
         """Deliver what the page has for this consumer, and pass over what waits behind a failed event.
@@ -370,6 +375,9 @@ class ConsumerLoop:
         if work.saved is None:
             raise LeaseLost(consumer=self.consumer.name, token=work.tenure.token)
         return work.saved
+
+    def _is_plainly_ready(self) -> bool:
+        return is_plainly_ready(self.consumer.name, partitions=self._share.count, using=self.using)
 
     def _readiness(self) -> Readiness:
         return readiness(self.consumer.name, slots=self._share.slots, using=self.using)
