@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import socket
+import ssl
 import threading
 from collections.abc import Coroutine
 from pathlib import Path
@@ -39,8 +40,8 @@ def find_nats() -> Path:
 class NATSClient:
     """A connection of the test itself, which sees what the streams have."""
 
-    def __init__(self, url: str) -> None:
-        """Connect. Raises errors of nats-py and OSError."""
+    def __init__(self, url: str, *, authority: str | None = None) -> None:
+        """Connect. ``authority``: the certificate to trust, of a server with TLS. Raises errors of nats-py and OSError."""
         import nats
 
         self._begun = threading.Event()
@@ -50,6 +51,8 @@ class NATSClient:
         self._client: Any = None
         try:
             options: dict[str, Any] = {"allow_reconnect": False, "max_reconnect_attempts": 1, "reconnect_time_wait": 0}
+            if authority is not None:
+                options["tls"] = ssl.create_default_context(cafile=authority)
             self._client = self.call(nats.connect(url, error_cb=_ignore, **options))
             self.js = self.call(_js(self._client))
         except BaseException:
@@ -143,11 +146,11 @@ class NATSServer:
 
     def freeze(self) -> None:
         """SIGSTOP: it answers nothing, and the kernel goes on taking what is sent to it."""
-        os.kill(self._supervised.pid, signal.SIGSTOP)
+        self._supervised.freeze()
 
     def thaw(self) -> None:
         """SIGCONT."""
-        os.kill(self._supervised.pid, signal.SIGCONT)
+        self._supervised.thaw()
 
     def forget(self) -> None:
         """Remove all that a stopped server has: it starts empty."""

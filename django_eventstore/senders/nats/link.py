@@ -27,6 +27,8 @@ __all__ = ["Link", "Ready"]
 
 GOODBYE = 1.0
 """Seconds that a polite close may take."""
+BRIEFLY = 0.1
+"""Seconds for a close after which the socket is closed in any case."""
 TURNS = 8
 """Of the event loop, until it has surely seen that a connection has ended."""
 
@@ -75,6 +77,8 @@ class Link:
         self._thread = threading.Thread(target=self._run, name="eventstore-nats", daemon=True)
         self._thread.start()
         self._begun.wait()
+        if self._lost is not None:
+            raise self._lost
         try:
             self._call(self._connect(), 4 * self._patience * len(address.urls))
         except BaseException:
@@ -116,6 +120,10 @@ class Link:
         seconds = longest.total_seconds()
         return self._call(self._ask(subject, seconds), seconds + GOODBYE)
 
+    def distrust(self) -> None:
+        """Something went wrong on it: it is not used again, and closed without a word."""
+        self._lost = self._lost or errors.ConnectionClosedError()
+
     def close(self) -> None:
         """Let go of the connection, politely if it is sound, and end the thread."""
         with contextlib.suppress(Exception):
@@ -141,7 +149,12 @@ class Link:
     # --- for the thread of the loop ---
 
     def _run(self) -> None:
-        asyncio.run(self._live())
+        try:
+            asyncio.run(self._live())
+        except Exception as error:  # noqa: BLE001 - there is no loop, for want of files or memory: raised where it is waited for
+            self._lost = error
+        finally:
+            self._begun.set()
 
     async def _live(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -158,7 +171,7 @@ class Link:
                 reason = self._lost or error
                 self._abort()
                 with contextlib.suppress(Exception):
-                    await asyncio.wait_for(self._client.close(), GOODBYE)
+                    await asyncio.wait_for(self._client.close(), BRIEFLY)
             else:
                 return
         raise reason or Unavailable("NATS: no server to connect to.")
@@ -238,7 +251,7 @@ class Link:
         if self._lost is not None:
             self._abort()
         with contextlib.suppress(Exception):
-            await asyncio.wait_for(self._client.close(), GOODBYE)
+            await asyncio.wait_for(self._client.close(), GOODBYE if self._lost is None else BRIEFLY)
         self._abort()
 
     def _abort(self) -> None:

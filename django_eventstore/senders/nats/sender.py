@@ -89,7 +89,11 @@ class NATSSender(EventSender):
         trouble: Unavailable | None = None
         try:
             with self._link.use() as link:
-                self._send(link, batch, receipts)
+                try:
+                    self._send(link, batch, receipts)
+                except BaseException:
+                    link.distrust()
+                    raise
         except LeaseLost:
             raise
         except Exception as error:  # noqa: BLE001 - nats-py, asyncio and sockets each have errors of their own
@@ -140,8 +144,8 @@ class NATSSender(EventSender):
 
 def _octets(headers: Mapping[str, str]) -> int:
     """How many bytes the block of headers has."""
-    fields = sum(len(name) + len(value.encode()) + 4 for name, value in headers.items())
-    return len("NATS/1.0\r\n") + fields + len("\r\n")
+    texts = "".join(headers) + "".join(headers.values())
+    return len("NATS/1.0\r\n") + len(texts.encode()) + len(headers) * len(": \r\n") + len("\r\n")
 
 
 def _require_size(what: str, size: int, most: int, limit: str) -> None:
