@@ -15,6 +15,8 @@ from tests.servers.nats import NATS_URL, NATSClient, find_nats, nats_url
 from tests.servers.pgbouncer import find_pgbouncer
 from tests.servers.postgresql_binaries import find_binaries, find_wheel_binaries
 from tests.servers.rabbitmq import RABBITMQ_URL, connect, find_rabbitmq, rabbitmq_url
+from tests.servers.redis import REDIS_URL, find_redis, redis_url
+from tests.servers.redis import connect as connect_to_redis
 from tests.servers.slow_log import find_compiler
 
 
@@ -116,6 +118,26 @@ def _nats_binaries() -> None:
     find_nats()
 
 
+def _redis() -> None:
+    _need_module("redis", "redis")
+    import redis
+
+    client = connect_to_redis(redis_url())
+    try:
+        client.ping()
+    except (OSError, redis.RedisError) as exc:
+        raise ServerMissing(
+            f"no Redis answers ({exc}); install and start Debian's redis-server, or set {REDIS_URL}"
+        ) from exc
+    finally:
+        client.close()
+
+
+def _redis_binaries() -> None:
+    _need_module("redis", "redis")
+    find_redis()
+
+
 def _openssl() -> None:
     if shutil.which("openssl") is None:
         raise ServerMissing("no openssl found; install the openssl package")
@@ -134,6 +156,8 @@ SERVICES: Final[dict[str, Callable[[], None]]] = {
     "rabbitmq-binaries": _rabbitmq_binaries,
     "nats": _nats,
     "nats-binaries": _nats_binaries,
+    "redis": _redis,
+    "redis-binaries": _redis_binaries,
     "openssl": _openssl,
     "compiler": _compiler,
     "pgbouncer": _pgbouncer,
