@@ -54,7 +54,7 @@ class NATSClient:
             if authority is not None:
                 options["tls"] = ssl.create_default_context(cafile=authority)
             self._client = self.call(nats.connect(url, error_cb=_ignore, **options))
-            self.js = self.call(_js(self._client))
+            self.js = self.jetstream()
         except BaseException:
             self.close()
             raise
@@ -62,6 +62,10 @@ class NATSClient:
     def call(self, work: Coroutine[Any, Any, Any], timeout: float = 30.0) -> Any:
         """Run it on the connection's loop and return what it returns."""
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout)
+
+    def jetstream(self, **options: object) -> Any:
+        """A JetStreamContext of nats-py, whose methods are for ``call``."""
+        return self.call(_jetstream(self._client, options))
 
     def make_stream(self, name: str, **config: object) -> StreamConfig:
         return self.call(self.js.add_stream(name=name, **config)).config
@@ -102,8 +106,8 @@ async def _ignore(error: Exception) -> None:
     """What goes wrong is seen by whoever waits for it."""
 
 
-async def _js(client: Any) -> Any:
-    return client.jetstream()
+async def _jetstream(client: Any, options: dict[str, object]) -> Any:
+    return client.jetstream(**options)
 
 
 class NATSServer:

@@ -48,13 +48,14 @@ class Ready:
 class _Client(Client):
     must_encrypt = False
 
-    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
+    # Not async itself: it is so in some versions and not in others, and returns what it is to return in either.
+    def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> Any:
         """nats-py speaks plain text, and tells the password in it, when the server does not ask for TLS; whatever the URL."""
         if initial_connection and self.must_encrypt:
             if not (info.get("tls_required") or info.get("tls_available")):
                 raise errors.SecureConnWantedError
             info["tls_required"] = True
-        await super()._process_info(info, initial_connection)
+        return super()._process_info(info, initial_connection)
 
 
 class Link:
