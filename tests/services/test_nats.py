@@ -259,6 +259,33 @@ def test_what_was_stored_ahead_of_another_arrives_again_behind_it(jetstream):
     assert wanted([second, third]) == ids(got)[-2:]
 
 
+def test_after_a_trouble_one_event_is_tried_before_the_others(jetstream):
+    """So that a subject which stays full does not let the others repeat theirs with each try."""
+    name = f"{jetstream.name}-2"
+    limits = {"max_msgs_per_subject": 3, "discard": "new", "discard_new_per_subject": True}
+    jetstream.make(name, subjects=[f"{name}.>"], **limits)
+    entries = contract.entries(40)
+    for number, entry in enumerate(entries[4:]):
+        entry.type = f"contract.Other{number}"
+    sender = jetstream.sender(stream=name, subject=f"{name}.{{type}}")
+    assert Outcome(done=3) == sender.send(contract.batch(entries))  # the fourth finds its subject full
+    for _ in range(4):
+        with pytest.raises(Unavailable, match="maximum messages per subject"):
+            sender.send(contract.batch(entries[3:]))
+    assert jetstream.client.messages(name) <= 3 + 36
+
+
+def test_nothing_is_sent_behind_what_was_not_taken(jetstream):
+    name = f"{jetstream.name}-2"
+    jetstream.make(name, subjects=[f"{name}.>"], max_msgs=5, discard="new")
+    sender = jetstream.sender(max_in_flight=100)
+    assert Outcome(done=100) == sender.send(contract.batch(contract.entries(100)))
+    hundred = jetstream.proxy.upstream_bytes
+    full = jetstream.sender(stream=name, subject=f"{name}.{{type}}", max_in_flight=100)
+    assert 5 == full.send(contract.batch(contract.entries(1_000))).done
+    assert jetstream.proxy.upstream_bytes - hundred < 1.5 * hundred
+
+
 def test_lost_answers_mean_repeats_that_the_stream_drops(jetstream):
     entries = contract.entries(50)
     sender = jetstream.sender()

@@ -29,8 +29,6 @@ GOODBYE = 1.0
 """Seconds that a polite close may take."""
 BRIEFLY = 0.1
 """Seconds for a close after which the socket is closed in any case."""
-TURNS = 8
-"""Of the event loop, until it has surely seen that a connection has ended."""
 
 Result = TypeVar("Result")
 
@@ -94,11 +92,7 @@ class Link:
         return self._client.max_payload
 
     def is_usable(self) -> bool:
-        """Whether nothing is known against it: reads what has come since it was used."""
-        try:
-            self._call(_turns(), self._patience)
-        except Exception:  # noqa: BLE001 - whatever ails the thread, another connection is to be made
-            return False
+        """Whether nothing is known against it: its thread has read what came since it was used."""
         return self._lost is None and self._client.is_connected
 
     def begin(self, flight: Flight) -> None:
@@ -260,8 +254,3 @@ class Link:
         writer = getattr(getattr(self._client, "_transport", None), "_bare_io_writer", None)
         if writer is not None:
             writer.transport.abort()
-
-
-async def _turns() -> None:
-    for _ in range(TURNS):
-        await asyncio.sleep(0)
