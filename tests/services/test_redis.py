@@ -98,7 +98,7 @@ def test_the_entry_says_what_it_is(streams):
 
 
 def _attribute(name: str, value: str) -> object:
-    return datetime.fromisoformat(value) if name == "ce-time" else value
+    return datetime.fromisoformat(value.replace("Z", "+00:00")) if name == "ce-time" else value
 
 
 def test_plain_json_is_an_option(streams):
