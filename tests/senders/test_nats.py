@@ -11,15 +11,17 @@ from datetime import timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from nats import errors
 
 from django_eventstore import Outcome
-from django_eventstore.exceptions import PermanentError
+from django_eventstore.exceptions import PermanentError, Unavailable
 from django_eventstore.senders.base import Receipts
 from django_eventstore.senders.nats import NATSSender
 from django_eventstore.senders.nats.address import Address
 from django_eventstore.senders.nats.flight import Flight
 from django_eventstore.senders.nats.repeats import Repeats
 from django_eventstore.senders.nats.subjects import escape, require_subject, takes
+from django_eventstore.senders.nats.verdicts import settle
 from django_eventstore.testing.contracts import SenderContract
 
 pytestmark = pytest.mark.no_database
@@ -173,6 +175,49 @@ def test_what_is_remembered_is_bounded(monkeypatch):
     assert 2 == len(repeats._ahead)
 
 
+class Server:
+    """Answers what is asked about the stream."""
+
+    largest = 1_000_000
+
+    def __init__(self, answer: bytes | Exception) -> None:
+        self.answer = answer
+
+    def ask(self, subject: str, *, longest: timedelta) -> bytes:
+        assert "$JS.API.STREAM.INFO.ORDERS" == subject
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+
+def verdict(answer: bytes | Exception) -> Flight:
+    sent = flight()
+    sent.answered(100, {"Status": "503"}, b"")
+    subjects = ["orders.OrderPlaced"] * len(ENTRIES)
+    settle(sent, sent.receipts, subjects, Server(answer), longest=timedelta(seconds=1))
+    return sent
+
+
+@pytest.mark.parametrize(
+    "answer, reason",
+    [
+        (b'{"error":{"code":404,"err_code":10059,"description":"stream not found"}}', "'ORDERS': stream not found"),
+        (b'{"config":{"subjects":["orders.*"]}}', "no leader"),
+        (b"{}", "'ORDERS': no answer"),
+        (errors.NoRespondersError(), "JetStream is not there"),
+        (errors.TimeoutError(), "nobody listens"),
+    ],
+)
+def test_when_nobody_listens_it_is_found_out_why(answer, reason):
+    with pytest.raises(Unavailable, match=reason):
+        verdict(answer)
+
+
+@pytest.mark.parametrize("answer", [b'{"config":{"subjects":["other.*"]}}', b'{"config":{}}'])
+def test_a_stream_that_does_not_take_the_subject_refuses_the_event(answer):
+    assert {1} == set(verdict(answer).receipts.outcome().refused)
+
+
 @pytest.mark.parametrize(
     "options, named",
     [
@@ -263,7 +308,6 @@ def test_without_the_library_it_is_said_what_to_install():
 
 
 def test_a_thread_that_cannot_begin_is_an_error_and_not_a_hang(monkeypatch):
-    from django_eventstore.exceptions import Unavailable
     from django_eventstore.senders.nats.link import Link
 
     async def live(link: Link) -> None:

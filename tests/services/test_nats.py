@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import json
 import time
@@ -14,8 +15,9 @@ import pytest
 from cloudevents.core.bindings import http as binding
 
 from django_eventstore import Outcome
-from django_eventstore.exceptions import PermanentError, Unavailable
+from django_eventstore.exceptions import LeaseLost, PermanentError, Unavailable
 from django_eventstore.senders.nats import NATSSender
+from django_eventstore.senders.nats import link as link_module
 from django_eventstore.testing.contracts import LOG, Arrival, ContractEntry, SenderContract
 from tests.documentation import DOCS, blocks
 from tests.servers.proxy import Proxy
@@ -36,7 +38,7 @@ contract = SenderContract()
 
 class NATSContract(SenderContract):
     patience = timedelta(seconds=12)
-    many = 3_000
+    many = 2_000
     options: dict[str, object] = {}
 
     @pytest.fixture(autouse=True)
@@ -288,14 +290,64 @@ def test_nothing_is_sent_behind_what_was_not_taken(jetstream):
 
 def test_lost_answers_mean_repeats_that_the_stream_drops(jetstream):
     entries = contract.entries(50)
-    sender = jetstream.sender()
-    sender.send(contract.batch(contract.entries(1, first=51)))
+    sender = jetstream.sender(timeout=timedelta(seconds=1))
+    contract.send_all(sender, contract.entries(1, first=51))
     jetstream.proxy.deafen()
-    with pytest.raises(Unavailable, match="nothing was answered for 2 s, and 50 messages are open"):
+    with pytest.raises(Unavailable, match="nothing was answered for 1 s, and 50 messages are open"):
         sender.send(contract.batch(entries))
     jetstream.proxy.open()
     contract.send_all(sender, entries)
     assert wanted(entries) == ids(jetstream.read(51))[1:]
+
+
+def test_a_lease_that_ends_while_answers_are_awaited_ends_the_waiting(jetstream):
+    sender, asked = jetstream.sender(timeout=timedelta(minutes=1)), []
+    sender.send(contract.batch(contract.entries(1, first=51)))
+    jetstream.proxy.deafen()
+
+    def still_held() -> bool:
+        asked.append(1)
+        return len(asked) < 3
+
+    with pytest.raises(Unavailable, match="the lease ended"):
+        sender.send(contract.batch(contract.entries(50), still_held=still_held))
+
+
+def test_a_lease_that_is_lost_is_told_to_the_loop(jetstream):
+    lost, asked = LeaseLost(consumer="contract", token=1), []
+
+    def still_held() -> bool:
+        asked.append(1)
+        if len(asked) > 1:
+            raise lost
+        return True
+
+    with pytest.raises(LeaseLost):
+        jetstream.sender().send(contract.batch(contract.entries(3), still_held=still_held))
+
+
+def test_a_thread_that_does_not_answer_is_the_senders_trouble(jetstream, monkeypatch):
+    async def ask(link: object, subject: str, seconds: float) -> bytes:
+        await asyncio.Event().wait()
+        raise AssertionError("it never ends")
+
+    monkeypatch.setattr(link_module, "GOODBYE", 0.05)
+    monkeypatch.setattr(link_module.Link, "_ask", ask)
+    sender = jetstream.sender(
+        stream=f"{jetstream.name}-missing", subject="missing.{type}", timeout=timedelta(seconds=1)
+    )
+    with pytest.raises(Unavailable, match="no answer within"):
+        sender.send(contract.batch(contract.entries(1)))
+
+
+def test_a_connection_that_was_closed_is_an_error_to_its_user(jetstream):
+    sender = jetstream.sender()
+    sender.send(contract.batch(contract.entries(1)))
+    with sender._link.use() as link:
+        pass
+    sender.close()
+    with pytest.raises(RuntimeError):
+        link.settle()
 
 
 def test_a_replay_arrives_and_so_does_what_another_consumer_sends(jetstream):
@@ -312,7 +364,7 @@ def test_a_replay_arrives_and_so_does_what_another_consumer_sends(jetstream):
 
 
 def test_a_slow_server_is_waited_for(jetstream):
-    jetstream.proxy.slow_down(0.05)
+    jetstream.proxy.slow_down(0.02)
     entries = contract.entries(200)
     assert Outcome(done=200) == jetstream.sender(max_in_flight=20).send(contract.batch(entries))
     assert wanted(entries) == ids(jetstream.read(200))

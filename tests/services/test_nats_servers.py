@@ -93,12 +93,12 @@ def test_a_server_that_is_stopped_killed_frozen_and_emptied_gets_every_event_onc
     ground, sent = Ground(server), []
 
     def entries(first: int) -> list[ContractEntry]:
-        sent.extend(contract.entries(2_000, first=first, streams=20))
-        return sent[-2_000:]
+        sent.extend(contract.entries(1_000, first=first, streams=20))
+        return sent[-1_000:]
 
     ground.deliver(entries(1), disturb=server.stop, repair=server.start)
-    ground.deliver(entries(2_001), disturb=server.kill, repair=server.start)
-    ground.deliver(entries(4_001), disturb=server.freeze, repair=server.thaw)
+    ground.deliver(entries(1_001), disturb=server.kill, repair=server.start)
+    ground.deliver(entries(2_001), disturb=server.freeze, repair=server.thaw)
     received = ground.received()
     assert set(wanted(sent)) == set(received)
     contract.first_come_in_order(sent, [Arrival(name, "{}") for name in received])
@@ -134,8 +134,8 @@ def test_a_server_that_is_frozen_for_less_than_the_timeout_is_waited_for(make_se
             thawing.start()
         return True
 
-    entries = contract.entries(2_000)
-    assert Outcome(done=2_000) == ground.sender.send(contract.batch(entries, still_held=still_held))
+    entries = contract.entries(1_000)
+    assert Outcome(done=1_000) == ground.sender.send(contract.batch(entries, still_held=still_held))
     thawing.join()
     assert wanted(entries) == ground.received()
     ground.sender.close()
@@ -208,7 +208,7 @@ def sender_by_tls(server: NATSServer, authority: str | None, **options: object) 
         url=server.url.replace("nats://", "tls://shop:s3cret@"),
         subject="orders.{type}",
         tls={"ca_certs": authority, **options} if authority else None,
-        timeout=SHORT,
+        timeout=timedelta(seconds=1),
         connect_timeout=SHORT,
     )
 

@@ -112,12 +112,12 @@ def test_a_server_that_is_stopped_killed_and_frozen_gets_every_event(make_server
     sent: list[ContractEntry] = []
 
     def entries(first: int) -> list[ContractEntry]:
-        sent.extend(contract.entries(2_000, first=first, streams=20))
-        return sent[-2_000:]
+        sent.extend(contract.entries(1_000, first=first, streams=20))
+        return sent[-1_000:]
 
     deliver(sender, entries(1), disturb=server.stop, repair=server.start)
-    deliver(sender, entries(2_001), disturb=server.kill, repair=server.start)
-    deliver(sender, entries(4_001), disturb=server.freeze, repair=server.thaw)
+    deliver(sender, entries(1_001), disturb=server.kill, repair=server.start)
+    deliver(sender, entries(2_001), disturb=server.freeze, repair=server.thaw)
     got = received(server)
     assert set(wanted(sent)) == set(got)
     contract.first_come_in_order(sent, [Arrival(name, "{}") for name in got])

@@ -6,13 +6,14 @@ import asyncio
 import contextlib
 import itertools
 import threading
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
 
 from ...exceptions import Unavailable
+from ..base import Receipts
 from .address import Address
 from .flight import Flight
 
@@ -69,7 +70,7 @@ class Link:
         self._client = _Client()
         self._lost: Exception | None = None
         self._moved: asyncio.Event
-        self._flight: Flight | None = None
+        self._flight = Flight("", Receipts(()))  # an empty one
         self._inbox = ""
         self._serials = itertools.count(1)
         self._begun = threading.Event()
@@ -198,7 +199,7 @@ class Link:
 
     async def _publish(self, messages: Sequence[Ready], most: int) -> None:
         await self._answers(most=most)
-        flight = self._require_flight()
+        flight = self._flight
         for message in messages:
             if flight.has_failed:
                 return
@@ -210,25 +211,18 @@ class Link:
 
     async def _answers(self, *, most: int) -> None:
         """Wait until no more than ``most`` are on their way."""
-        flight = self._require_flight()
+        flight = self._flight
         while flight.in_flight > most:
             if self._lost is not None:
                 raise self._lost
             self._moved.clear()
             await self._moved.wait()
 
-    def _require_flight(self) -> Flight:
-        if self._flight is None:
-            raise RuntimeError("begin() comes first")
-        return self._flight
-
     async def _ask(self, subject: str, seconds: float) -> bytes:
         return (await self._client.request(subject, timeout=seconds)).data
 
     async def _on_answer(self, message: Msg) -> None:
-        if self._flight is not None:
-            headers: Mapping[str, str] | None = message.headers
-            self._flight.answered(int(message.subject.rpartition(".")[2]), headers, message.data)
+        self._flight.answered(int(message.subject.rpartition(".")[2]), message.headers, message.data)
         self._moved.set()
 
     async def _on_error(self, error: Exception) -> None:

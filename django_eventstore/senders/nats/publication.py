@@ -19,7 +19,7 @@ __all__ = ["Publication"]
 CHUNK = 100
 """How many are published between two looks at the lease."""
 LOOK = 1.0
-"""Seconds between two looks at the lease while waiting."""
+"""Most seconds between two looks at the lease while waiting."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -66,7 +66,7 @@ class Publication:
 
     def _await(self, flight: Flight, future: Future[None]) -> None:
         seen, heard = (0, 0), time.monotonic()
-        while not wait([future], LOOK).done:
+        while not wait([future], min(LOOK, self.silence.total_seconds() / 4)).done:
             now = time.monotonic()
             if seen != (flight.written, flight.in_flight):
                 seen, heard = (flight.written, flight.in_flight), now
