@@ -400,11 +400,11 @@ def test_threads_share_a_sender(jetstream):
 def test_a_closed_sender_leaves_no_thread_behind(jetstream):
     import threading
 
-    sender = jetstream.sender()
+    sender, before = jetstream.sender(), set(threading.enumerate())
     sender.send(contract.batch(contract.entries(3)))
-    assert "eventstore-nats" in [thread.name for thread in threading.enumerate()]
+    [thread] = [each for each in set(threading.enumerate()) - before if each.name == "eventstore-nats"]
     sender.close()
-    assert "eventstore-nats" not in [thread.name for thread in threading.enumerate()]
+    assert not thread.is_alive()
 
 
 def test_the_snippets_of_the_guide_make_a_stream_send_and_read(jetstream):

@@ -246,6 +246,18 @@ def test_a_certificate_that_is_not_trusted_or_for_another_name_is_the_senders_tr
     named.close()
 
 
+@pytest.mark.needs("openssl")
+def test_a_server_that_wants_a_certificate_gets_the_senders(make_server, certificates):
+    pair = 'cert_file: "{0}", key_file: "{1}", ca_file: "{0}"'.format(*certificates.here)
+    server = make_server(settings=f"tls {{ {pair}, verify: true }}")
+    certificate, key = certificates.here
+    with pytest.raises(Unavailable, match="stream not found"):  # the connection was made
+        sender_by_tls(server, certificate, certfile=certificate, keyfile=key).send(contract.batch(contract.entries(1)))
+    with pytest.raises(Unavailable) as caught:
+        sender_by_tls(server, certificate).send(contract.batch(contract.entries(1)))
+    assert "stream not found" not in str(caught.value)
+
+
 def test_a_server_that_speaks_plain_text_is_told_nothing_when_tls_was_wanted(make_server):
     server = make_server(settings="debug: true, trace: true")
     with pytest.raises(Unavailable, match="secure connection not available"):

@@ -306,7 +306,7 @@ def test_events_go_by_tls_when_the_certificate_is_right(make_server, make_sender
     encrypted = Encrypted(make_server, certificates.here)
     entries = contract.entries(1_000)
     entries[7].payload = '{"text":"%s"}' % ("x" * 1_000_000)
-    sender = make_sender(url=encrypted.url, tls={"ca_certs": certificates.here[0]})
+    sender = make_sender(url=encrypted.url, tls={"ca_certs": certificates.here[0]}, timeout=timedelta(seconds=1))
     assert Outcome(done=1_000) == sender.send(contract.batch(entries))
     assert wanted(entries) == received(encrypted.server)
     encrypted.server.freeze()
