@@ -503,6 +503,25 @@ def test_a_queue_whose_sender_claims_less_goes_on_from_there():
     assert [] == failures()
 
 
+def test_a_sender_is_told_that_a_blocked_stream_catches_up():
+    record_in("a", 1, 2)
+    seen = []
+
+    def refuse_first(batch):
+        seen.append(batch.catches_up)
+        return Outcome(done=2, refused={1: Failed()})
+
+    sender = RecordingSender(refuse_first)
+    forwarder = forwarder_of(sender)
+    forwarder.get_and_send()
+    sender.script = lambda batch: seen.append(batch.catches_up) or Outcome(done=len(batch.entries))
+    retry_now()
+    forwarder.get_and_send()
+    record_in("a", 3)
+    forwarder.get_and_send()
+    assert [False, True, True, False] == seen
+
+
 def test_a_sender_that_is_unavailable_during_a_retry_blames_nobody():
     record_in("a", 1, 2)
     sender = RecordingSender(lambda batch: Outcome(done=1, refused={1: Failed()}))

@@ -8,11 +8,13 @@ from tests.benchmarks.figures import (
     handwritten,
     idle,
     latency,
+    nats,
     open_transaction,
     pages,
     poison,
     rabbitmq,
     record_one,
+    redis,
     sequencing,
     woken,
     writers,
@@ -40,5 +42,7 @@ FIGURES: dict[str, Figure] = {
         open_transaction.FIGURE,
         woken.FIGURE,
         rabbitmq.FIGURE,
+        nats.FIGURE,
+        redis.FIGURE,
     )
 }
