@@ -149,10 +149,11 @@ def test_a_backlog_is_delivered_in_flat_memory(play: Play) -> None:
             [NUMBERED, json.dumps({"n": 0}), backlog],
         )
     stop = play.directory / "stop"
-    worker = play.fork(stop=str(stop), consumers=("outside",), settings={})
-    until(lambda: _delivered(play) > backlog / 10, "a tenth of the backlog")
+    worker = play.fork(stop=str(stop), consumers=("outside",), limit=max(LIMIT, backlog // 1_000))
+    patience = 60 + backlog / 500
+    until(lambda: _delivered(play) > backlog / 10, "a tenth of the backlog", patience=patience)
     first = _memory(worker.pid)
-    until(lambda: _delivered(play) >= backlog, "the backlog", patience=60 + backlog / 500)
+    until(lambda: _delivered(play) >= backlog, "the backlog", patience=patience)
     growth = _memory(worker.pid) - first
     stop.touch()
     worker.wait()

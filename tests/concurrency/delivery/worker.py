@@ -35,6 +35,8 @@ class Options:
     stop: str = ""
     slow: float = 0.0
     """Seconds that the handler takes for an event."""
+    limit: int = sinks.LIMIT
+    """Entries in a batch to the outside."""
     settings: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -59,7 +61,7 @@ def declare(options: Options) -> None:
         "OPTIONS": sender,
         "EVENTS": [sinks.NUMBERED],
         "START": "beginning",
-        "LIMIT": sinks.LIMIT,
+        "LIMIT": options.limit,
     }
     retries: dict[str, Any] = {
         "RETRY_BASE": timedelta(milliseconds=1),
