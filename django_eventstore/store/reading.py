@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from django.db import connections
+
 from ..events import selects
 from ..models import EventEntry, EventType
 from .places import fetch
@@ -13,7 +15,10 @@ from .places import fetch
 __all__ = ["Extract", "position_before", "read", "type_ids"]
 
 # LEFT: a place whose entry is gone still counts as read, or a page with one would seem to be the last.
-JOIN = "LEFT JOIN eventstore_entry e ON e.id = p.entry_id ORDER BY p.position"
+JOIN = "LEFT JOIN eventstore_entry e ON e.id = p.entry_id"
+# OFFSET 0 keeps PostgreSQL from looking at every entry of the log and hashing the places, as it does while it finds that
+# cheaper than to look for a thousand of them: up to some hundred thousand entries.
+LATERAL_JOIN = "LEFT JOIN LATERAL (SELECT * FROM eventstore_entry i WHERE i.id = p.entry_id OFFSET 0) e ON true"
 # The places are chosen first and joined afterwards, in this order on every database, whatever its statistics say.
 PLACES = "SELECT position, entry_id, slot FROM eventstore_position WHERE position > %s AND position <= %s"
 MOST_RANGES = 32
@@ -57,13 +62,15 @@ def read(
     if stream is not None:
         source, parameters = _of_stream(offset, head, limit, types, stream)
     elif types is None:
-        source, parameters = _of_places(_within(slots), [offset, upto, limit])
+        source, parameters = _of_places(_within(slots), [offset, upto, limit], using)
     elif len(types) <= MOST_RANGES:
-        source, parameters = _of_few_types(offset, upto, limit, types, slots)
+        source, parameters = _of_few_types(offset, upto, limit, types, slots, using)
     else:
         upto = min(head, offset + WINDOW)
         marks = ", ".join(["%s"] * len(types))
-        source, parameters = _of_places(f"{_within(slots)} AND type_id IN ({marks})", [offset, upto, *types, limit])
+        source, parameters = _of_places(
+            f"{_within(slots)} AND type_id IN ({marks})", [offset, upto, *types, limit], using
+        )
     places = fetch(source, parameters, using=using)
     entries = tuple(entry for entry in places if entry.id is not None)
     if len(places) < limit:
@@ -75,20 +82,24 @@ def _within(slots: range | None) -> str:
     return "" if slots is None else f" AND slot BETWEEN {int(slots.start)} AND {int(slots.stop) - 1}"
 
 
-def _of_places(condition: str, parameters: list[object]) -> tuple[str, list[object]]:
-    places = f"{PLACES}{condition} ORDER BY position LIMIT %s"
-    return f"FROM ({places}) p {JOIN}", parameters
+def _joined(places: str, using: str) -> str:
+    join = LATERAL_JOIN if connections[using].vendor == "postgresql" else JOIN
+    return f"FROM ({places}) p {join} ORDER BY p.position"
+
+
+def _of_places(condition: str, parameters: list[object], using: str) -> tuple[str, list[object]]:
+    return _joined(f"{PLACES}{condition} ORDER BY position LIMIT %s", using), parameters
 
 
 def _of_few_types(
-    offset: int, upto: int, limit: int, types: list[int], slots: range | None
+    offset: int, upto: int, limit: int, types: list[int], slots: range | None, using: str
 ) -> tuple[str, list[object]]:
     """One range of the (type, position) index per type, merged: rare types cost what they hold."""
     one = f"SELECT * FROM ({PLACES}{_within(slots)} AND type_id = %s ORDER BY position LIMIT %s) q{{}}"
     union = " UNION ALL ".join(one.format(n) for n in range(len(types)))
     places = f"SELECT position, entry_id, slot FROM ({union}) u ORDER BY position LIMIT %s"
     parameters: list[object] = [value for id_ in types for value in (offset, upto, id_, limit)]
-    return f"FROM ({places}) p {JOIN}", [*parameters, limit]
+    return _joined(places, using), [*parameters, limit]
 
 
 def _of_stream(offset: int, head: int, limit: int, types: list[int] | None, stream: str) -> tuple[str, list[object]]:
