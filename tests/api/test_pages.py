@@ -250,7 +250,8 @@ def test_a_page_takes_few_statements_and_never_counts_or_skips_rows(client: APIC
             assert 200 == client.get(f"/events?{query}").status_code
         assert passes + expected == len(statements), (query, statements)
         for statement in statements:
-            assert not re.search(r"\bOFFSET\b|\bCOUNT\s*\(", statement, re.IGNORECASE), statement
+            # OFFSET 0 skips nothing, and says something to the planner.
+            assert not re.search(r"\bOFFSET (?!0\))|\bCOUNT\s*\(", statement, re.IGNORECASE), statement
 
     with captured_statements(*connections) as statements:
         client.get("/events/head")
