@@ -10,6 +10,7 @@ from typing import Final
 
 from tests import databases
 from tests.servers.errors import ServerMissing
+from tests.servers.kafka import find_librdkafka, find_tansu
 from tests.servers.mariadb import find_program
 from tests.servers.pgbouncer import find_pgbouncer
 from tests.servers.postgresql_binaries import find_binaries, find_wheel_binaries
@@ -92,6 +93,15 @@ def _rabbitmq_binaries() -> None:
     find_rabbitmq()
 
 
+def _kafka_mock() -> None:
+    find_librdkafka()
+
+
+def _kafka_broker() -> None:
+    find_librdkafka()
+    find_tansu()
+
+
 def _openssl() -> None:
     if shutil.which("openssl") is None:
         raise ServerMissing("no openssl found; install the openssl package")
@@ -108,6 +118,8 @@ SERVICES: Final[dict[str, Callable[[], None]]] = {
     "mariadb-binaries": _mariadb_binaries,
     "rabbitmq": _rabbitmq,
     "rabbitmq-binaries": _rabbitmq_binaries,
+    "kafka-mock": _kafka_mock,
+    "kafka-broker": _kafka_broker,
     "openssl": _openssl,
     "compiler": _compiler,
     "pgbouncer": _pgbouncer,

@@ -1,0 +1,49 @@
+"""What a delivery report that is an error says of its message."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Final
+
+from confluent_kafka import KafkaError
+
+__all__ = ["Verdict", "verdict_of"]
+
+
+class Verdict(Enum):
+    """Whose fault it is that a message was not taken."""
+
+    MESSAGE = "message"
+    """That of a message in the request, which no broker with these limits will ever take."""
+    TOPIC = "topic"
+    """The topic is not there, or not for us."""
+    BROKER = "broker"
+    """Neither: the sender as a whole is in trouble."""
+
+
+_MESSAGE: Final = frozenset(
+    {
+        KafkaError.MSG_SIZE_TOO_LARGE,
+        KafkaError.RECORD_LIST_TOO_LARGE,
+        KafkaError.INVALID_MSG_SIZE,
+        KafkaError.INVALID_TIMESTAMP,
+        KafkaError.INVALID_RECORD,
+    }
+)
+_TOPIC: Final = frozenset(
+    {
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.TOPIC_EXCEPTION,
+        KafkaError._UNKNOWN_TOPIC,
+        KafkaError._UNKNOWN_PARTITION,
+    }
+)
+
+
+def verdict_of(error: KafkaError) -> Verdict:
+    """The verdict on an error of a delivery report, of ``produce()`` or of a topic's metadata."""
+    code = error.code()
+    if code in _MESSAGE:
+        return Verdict.MESSAGE
+    return Verdict.TOPIC if code in _TOPIC else Verdict.BROKER
