@@ -42,6 +42,8 @@ class Batch:
     begin: Callable[[], None]
     still_held: Callable[[], bool]
     """Whether the lease still has time and nobody has asked the worker to stop; a sender of many chunks asks before each."""
+    partition: int = 0
+    """Which of the consumer's partitions they are of; one worker at a time has each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

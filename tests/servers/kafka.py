@@ -182,7 +182,8 @@ class TansuBroker:
 class Reader:
     """All messages of a topic, as one who reads what is committed gets them."""
 
-    def __init__(self, url: str, topic: str, *, partitions: int = 1) -> None:
+    def __init__(self, url: str, topic: str, *, partitions: int = 1, **config: object) -> None:
+        """``config``: what else librdkafka needs to be told, with ``_`` in place of ``.``."""
         from confluent_kafka import Consumer, TopicPartition
 
         self._consumer = Consumer(
@@ -193,6 +194,7 @@ class Reader:
                 "enable.partition.eof": True,
                 "fetch.wait.max.ms": 10,
                 "log_level": 0,
+                **{name.replace("_", "."): value for name, value in config.items()},
             }
         )
         # Assigned: to join a group takes seconds, and with Tansu half a minute.

@@ -14,11 +14,12 @@ from django_eventstore.delivery import DeliveredEntry
 from django_eventstore.senders.kafka import KafkaSender
 from tests.servers.kafka import MockKafka, Reader, TansuBroker
 
-SHORT = timedelta(seconds=2)
+LONG = timedelta(seconds=15)
+SHORT = timedelta(seconds=0.5)
 
 
 class Ground:
-    """A topic of one partition on this cluster, senders to it, and readers of it that go around the proxy."""
+    """A topic of one partition on this cluster, senders to it, and readers of it."""
 
     def __init__(self, kafka: MockKafka | TansuBroker) -> None:
         self.kafka = kafka
@@ -33,15 +34,25 @@ class Ground:
         return name
 
     def sender(self, **options: Any) -> KafkaSender:
-        defaults = {"topic": self.topic, "url": self.kafka.url, "timeout": SHORT, "connect_timeout": SHORT}
+        defaults = {"topic": self.topic, "url": self.kafka.url, "timeout": LONG, "connect_timeout": LONG}
         self.senders.append(KafkaSender(**{**defaults, **options}))
         return self.senders[-1]
 
-    def read(self, atleast: int, topic: str | None = None, *, partitions: int = 1) -> list[Any]:
+    def hurry(self) -> None:
+        """Let the senders give up soon: what comes now is to fail, and was not to fail by being slow before."""
+        for sender in self.senders:
+            sender.timeout = sender.connect_timeout = SHORT
+
+    def take_time(self) -> None:
+        """Undo ``hurry``."""
+        for sender in self.senders:
+            sender.timeout = sender.connect_timeout = LONG
+
+    def read(self, atleast: int, topic: str | None = None, *, partitions: int = 1, **config: object) -> list[Any]:
         """All that the topic has had so far."""
         name = topic or self.topic
         if name not in self._readers:
-            self._readers[name] = Reader(self.kafka.url, name, partitions=partitions)
+            self._readers[name] = Reader(self.kafka.url, name, partitions=partitions, **config)
         return self._readers[name].read(atleast)
 
     def close(self) -> None:

@@ -24,6 +24,13 @@ PURGED: Final = 1.0
 _logger = logging.getLogger("django_eventstore.senders.kafka")
 
 
+class _Log:
+    """What librdkafka has to say goes to logging as information: what it means for the events is raised."""
+
+    def log(self, level: int, message: str, *arguments: object) -> None:
+        _logger.info(message, *arguments)
+
+
 class TopicTrouble(Exception):
     """The topic is not there, or not for us."""
 
@@ -53,7 +60,7 @@ class Link:
         self._topics: set[str] = set()
         self._broken = False
         try:
-            self._producer: Any = Producer({**config, "error_cb": self._news.hear}, logger=_logger)
+            self._producer: Any = Producer({**config, "error_cb": self._news.hear}, logger=_Log())
         except (KafkaException, TypeError, ValueError) as error:
             raise Unavailable(f"Kafka: {reason_of(error)}") from error
 

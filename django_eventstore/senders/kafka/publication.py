@@ -14,7 +14,7 @@ from ...exceptions import EventStoreError, PermanentError, Unavailable
 from ..base import Receipts
 from .link import Link, TopicTrouble
 from .options import BATCH_BYTES
-from .verdicts import Verdict, verdict_of
+from .verdicts import Fenced, Verdict, verdict_of
 
 __all__ = ["Publication", "Ready"]
 
@@ -60,6 +60,8 @@ class Publication:
     _open: dict[int, bool] = field(default_factory=dict, init=False)
     _missing: dict[str, str] = field(default_factory=dict, init=False)
     _failure: Unavailable | None = field(default=None, init=False)
+    _blamed: bool = field(default=False, init=False)
+    """Whether the failure was the fault of an entry, which is refused now."""
 
     def run(self) -> None:
         """Produce all and wait for the reports, as long as the lease is held. Raises when the brokers are not available.
@@ -74,12 +76,12 @@ class Publication:
             self._end(error)
             raise
 
-    def produce(self) -> None:
-        """All that is not answered yet, in order, as long as the lease is held."""
+    def produce(self) -> bool:
+        """All that is not answered yet, in order, as long as the lease is held. Whether it was."""
         for number, entry in enumerate(self.batch.entries):
             if number % CHUNK == 0:
                 if not self.batch.still_held():
-                    return
+                    return False
                 self._hear(0)
             if self.receipts.is_answered(number):
                 continue
@@ -101,12 +103,13 @@ class Publication:
             if len(self._open) >= self.max_in_flight:
                 # Down to the half, so that one half is reported while the other is produced.
                 self.wait(most=self.max_in_flight // 2)
+        return True
 
     def wait(self, *, most: int) -> None:
         """Until no more than so many are without a report."""
         waiting, heard = len(self._open), time.monotonic()
         while len(self._open) > most:
-            self._hear(LOOK)
+            self._hear(min(LOOK, self._patience))
             now = time.monotonic()
             if len(self._open) != waiting:
                 waiting, heard = len(self._open), now
@@ -176,13 +179,18 @@ class Publication:
     def _failed(self, number: int, error: KafkaError, *, alone: bool) -> None:
         verdict, reason = verdict_of(error), error.str()
         if verdict is Verdict.TOPIC and not self.constant:
-            self.receipts.refuse(number, EventStoreError(f"Kafka: {reason}"))
+            self._refuse(number, EventStoreError(f"Kafka: {reason}"))
         elif verdict is Verdict.MESSAGE and alone:
-            self.receipts.refuse(number, PermanentError(f"Kafka does not take this message: {reason}"))
+            self._refuse(number, PermanentError(f"Kafka does not take this message: {reason}"))
         elif verdict is Verdict.MESSAGE:
             self.blames_several = True
         # The producer stops at any error, so that nothing comes before what has failed.
-        self._failure = self._failure or Unavailable(f"Kafka: {reason}{self.link.trouble}")
+        kind = Fenced if verdict is Verdict.FENCE else Unavailable
+        self._failure = self._failure or kind(f"Kafka: {reason}{self.link.trouble}")
+
+    def _refuse(self, number: int, error: EventStoreError) -> None:
+        self.receipts.refuse(number, error)
+        self._blamed = True
 
     def _silent(self) -> str:
         state = "the brokers cannot be reached" if self.link.is_down else "nothing was reported"

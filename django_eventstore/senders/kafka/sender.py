@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import timedelta
+from functools import partial
 
+from confluent_kafka import KafkaException
 from django.core.checks import CheckMessage, Error
 
 from ...delivery import Batch, DeliveredEntry, Outcome
@@ -16,6 +18,8 @@ from ..base import EventSender, ProcessLocal, Receipts
 from .link import Link
 from .options import ProducerOptions, is_topic_name, reason_of
 from .publication import Publication, Ready
+from .transaction import Transaction
+from .verdicts import Fenced, Verdict, verdict_of
 
 __all__ = ["KafkaSender"]
 
@@ -38,6 +42,7 @@ class KafkaSender(EventSender):
         topic: str,
         url: str,
         config: Mapping[str, object] | None = None,
+        transactional_id: str | None = None,
         format: Shape = "binary",
         source: str = "",
         dataschema: str = DEFAULT_DATASCHEMA,
@@ -65,9 +70,10 @@ class KafkaSender(EventSender):
             max_bytes=max_bytes,
             connect_timeout=connect_timeout,
         )
+        self.transactional_id = None if transactional_id is None else _transactional(transactional_id)
         self.headers = {name: value.encode() for name, value in (headers or {}).items()}
         self.timeout, self.connect_timeout = timeout, connect_timeout
-        self._link = ProcessLocal(self._open, close=Link.close, usable=Link.is_usable)
+        self._links: dict[str | None, ProcessLocal[Link]] = {}
         self._careful = False
         self._one_by_one = False
 
@@ -76,8 +82,7 @@ class KafkaSender(EventSender):
             return Outcome(done=0)
         receipts = Receipts(batch.entries)
         try:
-            with self._link.use() as link:
-                self._publish(link, batch, receipts)
+            self._send(batch, receipts)
         except LeaseLost:
             raise
         except Exception as error:  # noqa: BLE001 - SystemError too, where librdkafka tells of a fatal error inside a callback
@@ -86,8 +91,20 @@ class KafkaSender(EventSender):
         self._careful = False
         if self._one_by_one:
             self._one_by_one = False
-            self._link.close()  # the next is a quick one again
+            self._link_of(batch).close()  # the next is a quick one again
         return receipts.outcome()
+
+    def _send(self, batch: Batch, receipts: Receipts) -> None:
+        link_of_partition = self._link_of(batch)
+        try:
+            with link_of_partition.use() as link:
+                self._publish(link, batch, receipts)
+        except Exception as error:
+            # Another worker had the partition for a while. Who has it now may take the id back, and nobody else.
+            if self.transactional_id is None or not isinstance(_unavailable(error), Fenced) or not batch.still_held():
+                raise
+            with link_of_partition.use() as link:
+                self._publish(link, batch, receipts)
 
     def check(self) -> list[CheckMessage]:
         problem = self.options.url_problem()
@@ -100,10 +117,11 @@ class KafkaSender(EventSender):
         return []
 
     def close(self) -> None:
-        self._link.close()
+        for link in list(self._links.values()):
+            link.close()
 
     def _publish(self, link: Link, batch: Batch, receipts: Receipts) -> None:
-        publication = Publication(
+        publication = (Publication if self.transactional_id is None else Transaction)(
             link=link,
             batch=batch,
             receipts=receipts,
@@ -137,17 +155,45 @@ class KafkaSender(EventSender):
 
         return make
 
-    def _open(self) -> Link:
+    def _link_of(self, batch: Batch) -> ProcessLocal[Link]:
+        """That of the batch's partition, where each has a producer of its own."""
+        name = None
+        if self.transactional_id is not None:
+            name = self.transactional_id.format(consumer=batch.consumer, partition=batch.partition)
+        if name not in self._links:
+            link = ProcessLocal(partial(self._open, name), close=Link.close, usable=Link.is_usable)
+            self._links.setdefault(name, link)  # another thread may have been quicker
+        return self._links[name]
+
+    def _open(self, transactional_id: str | None) -> Link:
         problem = self.options.url_problem()
         if problem is not None:
             raise Unavailable(problem)
-        return Link(self.options.producer_config(one_by_one=self._one_by_one), connect=self.connect_timeout)
+        config = self.options.producer_config(one_by_one=self._one_by_one, transactional_id=transactional_id)
+        link = Link(config, connect=self.connect_timeout)
+        if transactional_id is not None:
+            try:
+                link.begin_transactions(self.timeout.total_seconds())
+            except BaseException:
+                link.close()
+                raise
+        return link
+
+
+def _transactional(text: str) -> str:
+    """The template. Raises ValueError unless it makes an id for each partition."""
+    template = EntryTemplate(text, option="transactional_id", fields=("consumer", "partition"))
+    if template.text.format(consumer="", partition=0) == template.text.format(consumer="", partition=1):
+        raise ValueError(f"transactional_id must have the field {{partition}}: each has a producer, got {text!r}.")
+    return text
 
 
 def _unavailable(error: Exception) -> Unavailable:
     if isinstance(error, Unavailable):
         return error
-    problem = Unavailable(f"Kafka: {reason_of(error)}")
+    cause = error.__cause__ or error
+    fenced = isinstance(cause, KafkaException) and verdict_of(cause.args[0]) is Verdict.FENCE
+    problem = (Fenced if fenced else Unavailable)(f"Kafka: {reason_of(error)}")
     problem.__cause__ = error
     return problem
 

@@ -7,7 +7,13 @@ from typing import Final
 
 from confluent_kafka import KafkaError
 
-__all__ = ["Verdict", "verdict_of"]
+from ...exceptions import Unavailable
+
+__all__ = ["Fenced", "Verdict", "verdict_of"]
+
+
+class Fenced(Unavailable):
+    """Another producer has taken the transactional id over."""
 
 
 class Verdict(Enum):
@@ -17,8 +23,10 @@ class Verdict(Enum):
     """That of a message in the request, which no broker with these limits will ever take."""
     TOPIC = "topic"
     """The topic is not there, or not for us."""
+    FENCE = "fence"
+    """Another producer has the transactional id now."""
     BROKER = "broker"
-    """Neither: the sender as a whole is in trouble."""
+    """None of these: the sender as a whole is in trouble."""
 
 
 _MESSAGE: Final = frozenset(
@@ -39,6 +47,7 @@ _TOPIC: Final = frozenset(
         KafkaError._UNKNOWN_PARTITION,
     }
 )
+_FENCE: Final = frozenset({KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH})
 
 
 def verdict_of(error: KafkaError) -> Verdict:
@@ -46,4 +55,6 @@ def verdict_of(error: KafkaError) -> Verdict:
     code = error.code()
     if code in _MESSAGE:
         return Verdict.MESSAGE
-    return Verdict.TOPIC if code in _TOPIC else Verdict.BROKER
+    if code in _TOPIC:
+        return Verdict.TOPIC
+    return Verdict.FENCE if code in _FENCE else Verdict.BROKER
