@@ -9,8 +9,10 @@ import os
 import shutil
 import signal
 import socket
+import ssl
 import time
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -87,7 +89,8 @@ class MockKafka:
     It keeps what is produced and hands it out again. It looks at no sequence, epoch or producer id, and fences nobody.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, tls: ssl.SSLContext | None = None) -> None:
+        """``tls``: what clients have to speak."""
         self._library = _Library()
         error = ctypes.create_string_buffer(512)
         conf = self._library.conf_new()
@@ -99,7 +102,7 @@ class MockKafka:
         self.straight: str = self._library.bootstraps(self._cluster).decode()
         """The address of the broker itself; what clients are told is the proxy's."""
         host, _, port = self.straight.rpartition(":")
-        self.proxy = Proxy(host, int(port))
+        self.proxy = Proxy(host, int(port), tls=tls)
         self._library.set_host_port(self._cluster, BROKER, b"127.0.0.1", self.proxy.port)
         self.url = f"127.0.0.1:{self.proxy.port}"
 
@@ -182,8 +185,10 @@ class TansuBroker:
 class Reader:
     """All messages of a topic, as one who reads what is committed gets them."""
 
-    def __init__(self, url: str, topic: str, *, partitions: int = 1, **config: object) -> None:
-        """``config``: what else librdkafka needs to be told, with ``_`` in place of ``.``."""
+    def __init__(
+        self, url: str, topic: str, *, partitions: int = 1, config: Mapping[str, object] | None = None
+    ) -> None:
+        """``config``: what else librdkafka needs to be told."""
         from confluent_kafka import Consumer, TopicPartition
 
         self._consumer = Consumer(
@@ -194,7 +199,7 @@ class Reader:
                 "enable.partition.eof": True,
                 "fetch.wait.max.ms": 10,
                 "log_level": 0,
-                **{name.replace("_", "."): value for name, value in config.items()},
+                **(config or {}),
             }
         )
         # Assigned: to join a group takes seconds, and with Tansu half a minute.

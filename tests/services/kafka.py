@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import ssl
 import tempfile
+import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from django_eventstore.delivery import DeliveredEntry
+from django_eventstore.exceptions import Unavailable
 from django_eventstore.senders.kafka import KafkaSender
+from django_eventstore.testing.contracts import Arrival, ContractEntry, SenderContract
 from tests.servers.kafka import MockKafka, Reader, TansuBroker
 
+contract = SenderContract()
 LONG = timedelta(seconds=15)
 SHORT = timedelta(seconds=0.5)
 
@@ -48,11 +53,13 @@ class Ground:
         for sender in self.senders:
             sender.timeout = sender.connect_timeout = LONG
 
-    def read(self, atleast: int, topic: str | None = None, *, partitions: int = 1, **config: object) -> list[Any]:
-        """All that the topic has had so far."""
+    def read(
+        self, atleast: int, topic: str | None = None, *, partitions: int = 1, config: Mapping[str, object] | None = None
+    ) -> list[Any]:
+        """All that the topic has had so far. ``config``: what else librdkafka needs to be told."""
         name = topic or self.topic
         if name not in self._readers:
-            self._readers[name] = Reader(self.kafka.url, name, partitions=partitions, **config)
+            self._readers[name] = Reader(self.kafka.url, name, partitions=partitions, config=config)
         return self._readers[name].read(atleast)
 
     def close(self) -> None:
@@ -64,8 +71,8 @@ class Ground:
 
 
 @contextmanager
-def mock_ground() -> Iterator[Ground]:
-    kafka = MockKafka()
+def mock_ground(*, tls: ssl.SSLContext | None = None) -> Iterator[Ground]:
+    kafka = MockKafka(tls=tls)
     ground = Ground(kafka)
     try:
         yield ground
@@ -96,3 +103,27 @@ def ids(messages: Iterable[Any]) -> list[str]:
 
 def wanted(entries: Iterable[DeliveredEntry]) -> list[str]:
     return [str(entry.event_id) for entry in entries]
+
+
+def kafka_of(ground: Ground) -> MockKafka:
+    assert isinstance(ground.kafka, MockKafka)
+    return ground.kafka
+
+
+def deliver(sender: KafkaSender, entries: list[ContractEntry]) -> dict[int | None, BaseException]:
+    """As the loop does it: what was not claimed comes again. Returns what was refused."""
+    refused: dict[int | None, BaseException] = {}
+    done, deadline = 0, time.monotonic() + 60
+    while done < len(entries):
+        assert time.monotonic() < deadline
+        try:
+            outcome = sender.send(contract.batch(entries[done:]))
+        except Unavailable:
+            continue
+        refused.update(outcome.refused)
+        done += outcome.done
+    return refused
+
+
+def in_order(entries: list[ContractEntry], messages: list[Any]) -> None:
+    contract.first_come_in_order(entries, [Arrival(name, "") for name in ids(messages)])

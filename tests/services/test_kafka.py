@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import time
+import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -16,11 +16,11 @@ from django_eventstore import Outcome
 from django_eventstore.exceptions import PermanentError, Unavailable
 from django_eventstore.senders.kafka import KafkaSender
 from django_eventstore.senders.kafka.options import BATCH_BYTES
-from django_eventstore.testing.contracts import LOG, Arrival, ContractEntry, SenderContract
+from django_eventstore.testing.contracts import LOG, SenderContract
 from tests.documentation import DOCS, blocks
-from tests.servers.kafka import MockKafka
 from tests.servers.proxy import Proxy
-from tests.services.kafka import SHORT, Ground, headers_of, ids, mock_ground, wanted
+from tests.services.kafka import SHORT, Ground, deliver, headers_of, ids, in_order, kafka_of, mock_ground, wanted
+from tests.services.test_rabbitmq import Certificates, tls_of
 
 pytestmark = [pytest.mark.no_database, pytest.mark.needs("kafka-mock")]
 
@@ -32,30 +32,6 @@ contract = SenderContract()
 def ground() -> Iterator[Ground]:
     with mock_ground() as ground:
         yield ground
-
-
-def kafka_of(ground: Ground) -> MockKafka:
-    assert isinstance(ground.kafka, MockKafka)
-    return ground.kafka
-
-
-def deliver(sender: KafkaSender, entries: list[ContractEntry]) -> dict[int | None, BaseException]:
-    """As the loop does it: what was not claimed comes again. Returns what was refused."""
-    refused: dict[int | None, BaseException] = {}
-    done, deadline = 0, time.monotonic() + 60
-    while done < len(entries):
-        assert time.monotonic() < deadline
-        try:
-            outcome = sender.send(contract.batch(entries[done:]))
-        except Unavailable:
-            continue
-        refused.update(outcome.refused)
-        done += outcome.done
-    return refused
-
-
-def in_order(entries: list[ContractEntry], messages: list[Any]) -> None:
-    contract.first_come_in_order(entries, [Arrival(name, "") for name in ids(messages)])
 
 
 # --- the message ---
@@ -402,15 +378,47 @@ def test_options_that_librdkafka_does_not_take_are_the_senders_trouble(ground):
         ground.sender(config={"no.such.option": 1}).send(contract.batch(contract.entries(1)))
 
 
-def test_the_snippets_of_the_guide_send_and_read(ground):
-    settings, read = (block.text for block in blocks(DOCS / "guides" / "kafka.md", language="python")[:2])
-    scope: dict[str, Any] = {}
-    exec(settings, scope)
-    exec(read, scope)
+def secure(certificate: str) -> dict[str, str]:
+    return {"security.protocol": "SSL", "ssl.ca.location": certificate}
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    return Certificates(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.mark.needs("openssl")
+def test_events_go_by_tls_when_the_certificate_is_right(certificates):
+    entries = contract.entries(50)
+    config = secure(certificates.here[0])
+    with mock_ground(tls=tls_of(certificates.here)) as ground:
+        assert Outcome(done=50) == ground.sender(config=config).send(contract.batch(entries))
+        assert wanted(entries) == ids(ground.read(50, config=config))
+
+
+@pytest.mark.needs("openssl")
+@pytest.mark.parametrize("shown, trusted", [("elsewhere", "elsewhere"), ("here", "elsewhere")])
+def test_a_certificate_of_another_name_or_of_nobody_known_ends_the_connection(certificates, shown, trusted):
+    with mock_ground(tls=tls_of(getattr(certificates, shown))) as ground:
+        config = secure(getattr(certificates, trusted)[0])
+        sender = ground.sender(config=config, connect_timeout=SHORT)
+        with pytest.raises(Unavailable, match="certificate"):
+            sender.send(contract.batch(contract.entries(1)))
+
+
+def test_the_snippets_of_the_guide_send_and_read(ground, monkeypatch):
+    settings, fenced, read, login = (block.text for block in blocks(DOCS / "guides" / "kafka.md", language="python"))
+    monkeypatch.setenv("KAFKA_PASSWORD", "s3cret")
+    scope: dict[str, Any] = {"os": os}
+    for snippet in (settings, fenced, read, login):
+        exec(snippet, scope)
     [options] = [consumer["OPTIONS"] for consumer in scope["EVENTSTORE"]["CONSUMERS"].values()]
+    assert [] == KafkaSender(**options).check()
+    del scope["config"]["ssl.ca.location"]  # no such file here
+    assert [] == KafkaSender(**options, config=scope["config"]).check()
     entry = contract.entries(1)[0]
     entry.type = "orders.OrderPlaced"
-    sender = ground.sender(**{**options, "topic": ground.topic, "url": ground.kafka.url})
+    sender = ground.sender(**{**scope["OPTIONS"], "topic": ground.topic, "url": ground.kafka.url})
     assert Outcome(done=1) == sender.send(contract.batch([entry]))
     [message] = ground.read(1)
     assert (str(entry.event_id), "orders.OrderPlaced", entry.stream, {"n": 1}) == scope["read"](message)

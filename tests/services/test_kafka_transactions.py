@@ -11,8 +11,7 @@ from django_eventstore import Outcome
 from django_eventstore.exceptions import PermanentError, Unavailable
 from django_eventstore.senders.kafka.options import BATCH_BYTES
 from django_eventstore.testing.contracts import SenderContract
-from tests.services.kafka import Ground, ids, mock_ground, tansu_ground, wanted
-from tests.services.test_kafka import deliver, kafka_of
+from tests.services.kafka import Ground, deliver, ids, kafka_of, mock_ground, tansu_ground, wanted
 
 pytestmark = [pytest.mark.no_database, pytest.mark.needs("kafka-mock")]
 
