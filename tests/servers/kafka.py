@@ -130,14 +130,15 @@ class TansuBroker:
     Of Kafka's protocol it lacks: it does not hide the messages of an aborted transaction from those who read committed ones.
     """
 
-    def __init__(self, directory: Path) -> None:
-        """Prepare ``directory`` (made if absent). Raises ServerMissing."""
+    def __init__(self, directory: Path, *, proxied: bool = True) -> None:
+        """Prepare ``directory`` (made if absent). ``proxied``: clients are told the proxy's address. Raises ServerMissing."""
         self._program = find_tansu()
         self.directory = directory.resolve()
         self.directory.mkdir(parents=True, exist_ok=True)
         self._port = free_port()
         self.proxy = Proxy("127.0.0.1", self._port)
-        self.url = f"127.0.0.1:{self.proxy.port}"
+        self.straight = f"127.0.0.1:{self._port}"
+        self.url = f"127.0.0.1:{self.proxy.port}" if proxied else self.straight
         self._supervised = Supervised(account=None, directory=self.directory, log=self.directory / "log")
 
     def start(self, *, timeout: float = 60.0) -> Self:
@@ -146,8 +147,8 @@ class TansuBroker:
             [
                 self._program,
                 "broker",
-                f"--listener-url=tcp://127.0.0.1:{self._port}",
-                f"--advertised-listener-url=tcp://127.0.0.1:{self.proxy.port}",
+                f"--listener-url=tcp://{self.straight}",
+                f"--advertised-listener-url=tcp://{self.url}",
                 "--storage-engine=memory://tansu/",
                 "--silent",
             ],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any, Final
 
@@ -87,10 +87,8 @@ class Link:
             raise TopicTrouble(f"Kafka: topic {topic!r}: {found.error.str()}")
         self._topics.add(topic)
 
-    def produce(
-        self, number: int, *, topic: str, key: bytes | None, value: bytes, headers: Sequence[tuple[str, bytes]]
-    ) -> None:
-        """Put the message on its way and wait for nothing; its answer comes by ``poll`` under this number.
+    def produce(self, number: int, topic: str, key: str | None, value: bytes, headers: Mapping[str, str]) -> None:
+        """Put the message on its way and wait for nothing; its answer comes by ``answers`` under this number.
 
         Raises BufferError while there is no room for it, and KafkaException when it can never be sent.
         """
@@ -110,11 +108,19 @@ class Link:
             self._broken = True
             raise
 
+    def flush(self, seconds: float) -> None:
+        """Like ``poll``, until all is reported that was produced; what is gathered for a request leaves at once."""
+        try:
+            self._producer.flush(seconds)
+        except Exception:
+            self._broken = True
+            raise
+
     def answers(self) -> list[Answer]:
         """The reports that were heard since this was asked last, each once."""
         found = list(self._answers.items())
-        self._answers.clear()
-        if any(error is None for _, error in found):
+        if found:
+            self._answers.clear()
             self._news.all_down = False
         return found
 
@@ -143,7 +149,7 @@ class Link:
 
     @property
     def is_down(self) -> bool:
-        """Whether all brokers were unreachable, and nothing was delivered since."""
+        """Whether all brokers were unreachable, and nothing was reported since."""
         return self._news.all_down
 
     @property

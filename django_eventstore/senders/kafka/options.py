@@ -101,8 +101,6 @@ class ProducerOptions:
             "client.id": "django-eventstore",
             # Warnings; not that an option of ours is called experimental, nor that connections come and go.
             "log_level": 4,
-            # A batch is produced at once: there is little to wait for.
-            "linger.ms": 1,
             "reconnect.backoff.max.ms": 1_000,
             "socket.keepalive.enable": True,
             **self.config,

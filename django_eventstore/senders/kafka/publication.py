@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException
 
@@ -26,14 +27,13 @@ GRACE = 2.0
 """Seconds that the answers to what is in flight are waited for, when one of them was an error."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ready:
-    """A message, and where it goes."""
+class Ready(NamedTuple):
+    """A message, and where it goes. Texts leave as UTF-8."""
 
     topic: str
-    key: bytes | None
+    key: str | None
     value: bytes
-    headers: Sequence[tuple[str, bytes]]
+    headers: dict[str, str]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -58,6 +58,7 @@ class Publication:
     blames_several: bool = field(default=False, init=False)
     """Whether a request with several messages was refused because of one of them: one by one will show which."""
     _open: dict[int, bool] = field(default_factory=dict, init=False)
+    _known: set[str] = field(default_factory=set, init=False)
     _missing: dict[str, str] = field(default_factory=dict, init=False)
     _failure: Unavailable | None = field(default=None, init=False)
     _blamed: bool = field(default=False, init=False)
@@ -87,7 +88,8 @@ class Publication:
                 continue
             try:
                 ready = self.make(entry)
-                self._look_for(ready.topic)
+                if ready.topic not in self._known:
+                    self._look_for(ready.topic)
                 self._produce(number, ready)
             except PermanentError as error:
                 self.receipts.refuse(number, error)
@@ -109,7 +111,7 @@ class Publication:
         """Until no more than so many are without a report."""
         waiting, heard = len(self._open), time.monotonic()
         while len(self._open) > most:
-            self._hear(min(LOOK, self._patience))
+            self._hear(min(LOOK, self._patience), all=not most)
             now = time.monotonic()
             if len(self._open) != waiting:
                 waiting, heard = len(self._open), now
@@ -128,19 +130,20 @@ class Publication:
         return (self.connect if self.link.is_down else self.silence).total_seconds()
 
     def _produce(self, number: int, ready: Ready) -> None:
-        began = time.monotonic()
+        self._open[number] = len(ready.value) > BATCH_BYTES
+        full_since: float | None = None
         while True:
             try:
-                self.link.produce(number, topic=ready.topic, key=ready.key, value=ready.value, headers=ready.headers)
-            except BufferError:
-                self._hear(0.1)
-                if time.monotonic() - began > self._patience:
-                    raise Unavailable(self._silent()) from None
-            except KafkaException as error:
-                raise self._unsendable(error, ready) from error
-            else:
-                self._open[number] = len(ready.value) > BATCH_BYTES
+                self.link.produce(number, ready.topic, ready.key, ready.value, ready.headers)
                 return
+            except BufferError:
+                full_since = full_since or time.monotonic()
+            except KafkaException as error:
+                del self._open[number]
+                raise self._unsendable(error, ready) from error
+            self._hear(0.1)
+            if time.monotonic() - full_since > self._patience:
+                raise Unavailable(self._silent())
 
     def _unsendable(self, error: KafkaException, ready: Ready) -> Exception:
         """What an error of ``produce()`` means: nothing of the message has left."""
@@ -157,24 +160,25 @@ class Publication:
             raise TopicTrouble(self._missing[topic])
         try:
             self.link.look_for(topic)
+            self._known.add(topic)
         except TopicTrouble as error:
             self._missing[topic] = str(error)
             raise
 
-    def _hear(self, seconds: float) -> None:
-        """Take the reports that are there. Raises the first failure among them."""
-        self.link.poll(seconds)
+    def _hear(self, seconds: float, *, all: bool = False) -> None:
+        """Take the reports that are there, after a wait for the first, or for all of them. Raises the first failure."""
+        (self.link.flush if all else self.link.poll)(seconds)
         self._settle_answers()
         if self._failure is not None:
             raise self._failure
 
     def _settle_answers(self) -> None:
         for number, error in self.link.answers():
-            alone = self._open.pop(number) or self.one_by_one or len(self.batch.entries) == 1
+            large = self._open.pop(number)
             if error is None:
                 self.accepted(number)
             else:
-                self._failed(number, error, alone=alone)
+                self._failed(number, error, alone=large or self.one_by_one or len(self.batch.entries) == 1)
 
     def _failed(self, number: int, error: KafkaError, *, alone: bool) -> None:
         verdict, reason = verdict_of(error), error.str()

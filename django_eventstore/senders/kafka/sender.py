@@ -71,7 +71,7 @@ class KafkaSender(EventSender):
             connect_timeout=connect_timeout,
         )
         self.transactional_id = None if transactional_id is None else _transactional(transactional_id)
-        self.headers = {name: value.encode() for name, value in (headers or {}).items()}
+        self.headers = dict(headers or {})
         self.timeout, self.connect_timeout = timeout, connect_timeout
         self._links: dict[str | None, ProcessLocal[Link]] = {}
         self._careful = False
@@ -139,19 +139,15 @@ class KafkaSender(EventSender):
             self._one_by_one = self._one_by_one or publication.blames_several
 
     def _maker(self, write: Callable[[DeliveredEntry], WireEvent]) -> Callable[[DeliveredEntry], Ready]:
-        always = list(self.headers.items())
+        constant = self.topic.text if self.topic.constant else None
 
         def make(entry: DeliveredEntry) -> Ready:
-            topic = self.topic.fill(entry)
-            if not is_topic_name(topic):
+            topic = constant or self.topic.fill(entry)
+            if constant is None and not is_topic_name(topic):
                 raise PermanentError(f"Kafka has no topic by the name of {topic!r}.")
             wire = write(entry)
-            headers = [
-                *always,
-                ("content-type", wire.content_type.encode()),
-                *((name, value.encode()) for name, value in wire.headers.items()),
-            ]
-            return Ready(topic, entry.stream.encode() if entry.stream else None, wire.body, headers)
+            headers = {**self.headers, "content-type": wire.content_type, **wire.headers}
+            return Ready(topic, entry.stream or None, wire.body, headers)
 
         return make
 

@@ -7,6 +7,7 @@ from tests.benchmarks.figures import (
     draining,
     handwritten,
     idle,
+    kafka,
     latency,
     open_transaction,
     pages,
@@ -40,5 +41,6 @@ FIGURES: dict[str, Figure] = {
         open_transaction.FIGURE,
         woken.FIGURE,
         rabbitmq.FIGURE,
+        kafka.FIGURE,
     )
 }
