@@ -15,7 +15,8 @@ from django_eventstore.models import ConsumerState, FailedDelivery
 from tests.delivery import retry_now
 from tests.services.kafka import LONG, Ground, ids, kafka_of, mock_ground, wanted
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.needs("kafka-mock")]
+# On one database: how the loop and a sender work together is tested with all of them, by others.
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.sqlite, pytest.mark.needs("kafka-mock")]
 
 KAFKA_SENDER = "django_eventstore.senders.kafka.KafkaSender"
 
