@@ -170,6 +170,14 @@ class TansuBroker:
         """SIGKILL; what it had is gone."""
         self._supervised.end(signal.SIGKILL)
 
+    def freeze(self) -> None:
+        """SIGSTOP: it answers nothing, and the kernel goes on taking what is sent to it."""
+        os.kill(self._supervised.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """SIGCONT."""
+        os.kill(self._supervised.pid, signal.SIGCONT)
+
     def delete(self) -> None:
         """Kill the broker if it runs, and remove its directory."""
         self.kill()
