@@ -130,7 +130,7 @@ def test_names_of_topics_are_told_from_others(name, expected):
         (KafkaError.UNKNOWN_TOPIC_OR_PART, Verdict.TOPIC),
         (KafkaError.TOPIC_AUTHORIZATION_FAILED, Verdict.TOPIC),
         (KafkaError.PRODUCER_FENCED, Verdict.FENCE),
-        (KafkaError._PURGE_INFLIGHT, Verdict.BROKER),
+        (KafkaError._PURGE_INFLIGHT, Verdict.STOPPED),
         (KafkaError.CLUSTER_AUTHORIZATION_FAILED, Verdict.BROKER),
     ],
 )

@@ -162,25 +162,22 @@ class Link:
         self._hear()
         return not self._broken
 
-    def settle(self, seconds: float) -> None:
-        """Hear the answers to what is in flight, at most so long; then drop what has none, so that it is not sent any more.
+    def hear_out(self, seconds: float) -> None:
+        """Hear the answers to what is on its way, at most so long; also of a producer that is broken."""
+        deadline = time.monotonic() + seconds
+        while len(self._producer) and (left := deadline - time.monotonic()) > 0:
+            self._hear(min(left, 0.1))
 
-        What the brokers have already may still be taken by them.
-        """
-        self._drain(seconds)
+    def drop(self) -> None:
+        """Nothing of what is on its way leaves any more. What the brokers have already may still be taken by them."""
         self._producer.purge()
-        self._drain(PURGED)
+        self.hear_out(PURGED)
         self._broken = True
 
     def close(self) -> None:
         """Drop what is on its way, and let go of the connections."""
         self._producer.purge()
         self._producer = None  # its destructor ends its threads
-
-    def _drain(self, seconds: float) -> None:
-        deadline = time.monotonic() + seconds
-        while len(self._producer) and (left := deadline - time.monotonic()) > 0:
-            self._hear(min(left, 0.1))
 
     def _hear(self, seconds: float = 0.0) -> None:
         """Like ``poll``, for one that may be broken."""

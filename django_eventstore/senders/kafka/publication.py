@@ -11,7 +11,7 @@ from typing import NamedTuple
 from confluent_kafka import KafkaError, KafkaException
 
 from ...delivery import Batch, DeliveredEntry
-from ...exceptions import EventStoreError, PermanentError, Unavailable
+from ...exceptions import EventStoreError, LeaseLost, PermanentError, Unavailable
 from ..base import Receipts
 from .link import Link, TopicTrouble
 from .options import BATCH_BYTES
@@ -61,6 +61,8 @@ class Publication:
     _known: set[str] = field(default_factory=set, init=False)
     _missing: dict[str, str] = field(default_factory=dict, init=False)
     _failure: Unavailable | None = field(default=None, init=False)
+    _only_stopped: bool = field(default=False, init=False)
+    """Whether the failure says only that there was one before it."""
     _blamed: bool = field(default=False, init=False)
     """Whether the failure was the fault of an entry, which is refused now."""
 
@@ -74,7 +76,9 @@ class Publication:
             self.produce()
             self.wait(most=0)
         except BaseException as error:
-            self._end(error)
+            self._hear_out(error)
+            self._drop()
+            self._raise_better(error)
             raise
 
     def produce(self) -> bool:
@@ -188,9 +192,12 @@ class Publication:
             self._refuse(number, PermanentError(f"Kafka does not take this message: {reason}"))
         elif verdict is Verdict.MESSAGE:
             self.blames_several = True
-        # The producer stops at any error, so that nothing comes before what has failed.
-        kind = Fenced if verdict is Verdict.FENCE else Unavailable
-        self._failure = self._failure or kind(f"Kafka: {reason}{self.link.trouble}")
+        # The producer stops at any error, so that nothing comes before what has failed. What stopped it is not always
+        # what is heard first.
+        fenced, stopped = verdict is Verdict.FENCE, verdict is Verdict.STOPPED
+        if fenced or self._failure is None or (self._only_stopped and not stopped):
+            self._failure = (Fenced if fenced else Unavailable)(f"Kafka: {reason}{self.link.trouble}")
+            self._only_stopped = stopped
 
     def _refuse(self, number: int, error: EventStoreError) -> None:
         self.receipts.refuse(number, error)
@@ -201,8 +208,20 @@ class Publication:
         count = len(self._open)
         return f"Kafka: {state} for {self._patience:g} s, and {count} messages are open.{self.link.trouble}"
 
-    def _end(self, error: BaseException) -> None:
-        """Take what is still to be had of answers; not when the brokers are silent, or the lease is over."""
-        given_up = self._failure is None and isinstance(error, EventStoreError)
-        self.link.settle(0 if given_up else GRACE)
+    def _hear_out(self, error: BaseException) -> None:
+        """Take the answers that are still to come, unless the brokers are silent or the lease is over."""
+        if self._failure is not None or not isinstance(error, EventStoreError):
+            self.link.hear_out(GRACE)
+            self._settle_answers()
+
+    def _drop(self) -> None:
+        """Nothing of the batch leaves any more."""
+        self.link.drop()
         self._settle_answers()
+
+    def _raise_better(self, error: BaseException) -> None:
+        """Raise what the answers said, when that tells more than the error that ended it."""
+        if isinstance(error, LeaseLost) or not isinstance(error, Exception) or isinstance(error, Fenced):
+            return
+        if self._failure not in (None, error) and not self._only_stopped:
+            raise self._failure from error

@@ -45,12 +45,14 @@ class Transaction(Publication):
                 return True
             self.link.commit_transaction(self.silence.total_seconds())
         except BaseException as error:
+            self._hear_out(error)
             if self._blamed and self._aborted():
                 return False
-            self._end(error)
+            self._drop()
             with contextlib.suppress(KafkaException):
                 # Or those who read committed messages would wait for its time-out, or for the next producer.
                 self.link.abort_transaction(GRACE)
+            self._raise_better(error)
             raise
         for number in self._reported:
             self.receipts.accept(number)

@@ -25,6 +25,8 @@ class Verdict(Enum):
     """The topic is not there, or not for us."""
     FENCE = "fence"
     """Another producer has the transactional id now."""
+    STOPPED = "stopped"
+    """The producer has stopped because of something else, and has not sent it, or has not waited for its report."""
     BROKER = "broker"
     """None of these: the sender as a whole is in trouble."""
 
@@ -48,13 +50,15 @@ _TOPIC: Final = frozenset(
     }
 )
 _FENCE: Final = frozenset({KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH})
+_STOPPED: Final = frozenset({KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT})
+_VERDICTS: Final = {
+    **dict.fromkeys(_MESSAGE, Verdict.MESSAGE),
+    **dict.fromkeys(_TOPIC, Verdict.TOPIC),
+    **dict.fromkeys(_FENCE, Verdict.FENCE),
+    **dict.fromkeys(_STOPPED, Verdict.STOPPED),
+}
 
 
 def verdict_of(error: KafkaError) -> Verdict:
     """The verdict on an error of a delivery report, of ``produce()`` or of a topic's metadata."""
-    code = error.code()
-    if code in _MESSAGE:
-        return Verdict.MESSAGE
-    if code in _TOPIC:
-        return Verdict.TOPIC
-    return Verdict.FENCE if code in _FENCE else Verdict.BROKER
+    return _VERDICTS.get(error.code(), Verdict.BROKER)
