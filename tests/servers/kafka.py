@@ -127,7 +127,8 @@ class MockKafka:
 class TansuBroker:
     """Tansu in a process of its own behind a proxy, its topics in memory. It ends with the process that started it.
 
-    Of Kafka's protocol it lacks: it does not hide the messages of an aborted transaction from those who read committed ones.
+    It fences producers as Kafka does. To those who read committed messages it shows those of aborted transactions as well; and
+    what it hears late of a producer that is fenced can begin a transaction that never ends, behind which they see nothing.
     """
 
     def __init__(self, directory: Path, *, proxied: bool = True) -> None:
@@ -192,7 +193,7 @@ class TansuBroker:
 
 
 class Reader:
-    """All messages of a topic, as one who reads what is committed gets them."""
+    """All messages of a topic, those of aborted transactions too: neither broker here is right about what is committed."""
 
     def __init__(
         self, url: str, topic: str, *, partitions: int = 1, config: Mapping[str, object] | None = None
@@ -206,6 +207,7 @@ class Reader:
                 "group.id": f"eventstore-test-{uuid.uuid4().hex}",
                 "enable.auto.commit": False,
                 "enable.partition.eof": True,
+                "isolation.level": "read_uncommitted",
                 "fetch.wait.max.ms": 10,
                 "log_level": 0,
                 **(config or {}),

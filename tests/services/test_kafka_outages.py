@@ -44,5 +44,7 @@ def test_a_broker_that_was_stopped_has_every_event_and_each_stream_in_its_order(
     ground.take_time()
     assert {} == deliver(sender, entries[200:])
     received = ground.read(600)
-    assert set(wanted(entries)) == set(ids(received))
+    place = {name: number for number, name in enumerate(wanted(entries))}
+    missing = sorted(set(place.values()) - {place[name] for name in ids(received)})
+    assert [] == missing, [place[name] for name in ids(received)]
     in_order(entries, received)
