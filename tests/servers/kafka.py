@@ -127,8 +127,8 @@ class MockKafka:
 class TansuBroker:
     """Tansu in a process of its own behind a proxy, its topics in memory. It ends with the process that started it.
 
-    It fences producers as Kafka does. To those who read committed messages it shows those of aborted transactions as well; and
-    what it hears late of a producer that is fenced can begin a transaction that never ends, behind which they see nothing.
+    It fences producers as Kafka does. To those who read committed messages it shows those of aborted transactions as well,
+    and what it hears late of a producer that is fenced can begin a transaction that never ends: behind it they see nothing.
     """
 
     def __init__(self, directory: Path, *, proxied: bool = True) -> None:
