@@ -19,13 +19,14 @@ PLAIN_TESTS := tests/events tests/packaging tests/test_docs.py tests/test_public
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help test test-sqlite test-postgresql test-mariadb demo serve lint format types contracts migrations docs bench \
-        wheel ci clean
+.PHONY: help test test-sqlite test-postgresql test-mariadb demo demo-brokers serve lint format types contracts migrations docs \
+        bench wheel ci clean
 
 help:
 	@echo "make test        the whole suite, once per database; what cannot be reached is skipped and named"
 	@echo "make demo        a shop, a worker, beat and a second service: follow events through all of them"
-	@echo "make serve       the same, left running; prints the admin's login"
+	@echo "make demo-brokers  some of its events to RabbitMQ, Kafka, NATS and Redis, those that answer here"
+	@echo "make serve       the demo, left running; prints the admin's login"
 	@echo "make lint        ruff: rules and format        make format      apply both"
 	@echo "make types       mypy, strict                  make contracts   the direction of imports"
 	@echo "make migrations  models and migrations agree   make docs        build the documentation"
@@ -46,6 +47,10 @@ $(BIN)/python:
 $(VENV)/.installed: pyproject.toml setup.cfg | $(BIN)/python
 	$(PIP) install -e .
 	@touch $@
+
+$(VENV)/.installed-brokers: pyproject.toml setup.cfg | $(BIN)/python
+	$(PIP) install -e '.[kafka,nats,redis]'
+	@touch $@ $(VENV)/.installed
 
 $(VENV)/.installed-test: pyproject.toml setup.cfg | $(BIN)/python
 	$(PIP) install -e '.[test]'
@@ -96,6 +101,9 @@ bench: $(VENV)/.installed-test $(VENV)/.installed-mysql
 
 demo: $(VENV)/.installed
 	@$(BIN)/python example_project/demo.py $(ARGS)
+
+demo-brokers: $(VENV)/.installed-brokers
+	@$(BIN)/python example_project/brokers.py
 
 serve: $(VENV)/.installed
 	@$(BIN)/python example_project/demo.py --serve $(ARGS)

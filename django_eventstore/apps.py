@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 from django.apps import AppConfig
 from django.db import connections, router
 from django.db.models.signals import post_migrate
 from django.utils.module_loading import autodiscover_modules
 from django.utils.translation import gettext_lazy as _
 
-from .conf import get_settings
+from .conf import get_settings, setting_problems
 from .signals import events_committed
+from .tracing import set_tracer
 
 __all__ = ["EventStoreConfig"]
 
@@ -27,12 +30,23 @@ class EventStoreConfig(AppConfig):
         from .forwarding.notifying import notifier
         from .recording.celery import connect_celery
 
+        # Wrong settings are a matter of the checks, which come later.
+        if not setting_problems() and get_settings().TRACING and _is_installed("opentelemetry.trace"):
+            from .telemetry.opentelemetry import OpenTelemetryTracer
+
+            set_tracer(OpenTelemetryTracer())
         autodiscover_modules("events", "handlers")
         post_migrate.connect(set_up_log, sender=self, dispatch_uid="django_eventstore.set_up_log")
         events_committed.connect(notifier, weak=False, dispatch_uid="django_eventstore.notify")
         events_committed.connect(wake_up, weak=False, dispatch_uid="django_eventstore.wake_up")
         connect_celery()
         register_checks()
+
+
+def _is_installed(module: str) -> bool:
+    """Whether it could be imported. Imports what it is a part of, and not the module."""
+    package = module.partition(".")[0]
+    return find_spec(package) is not None and find_spec(module) is not None
 
 
 def set_up_log(*, using: str, **kwargs: object) -> None:

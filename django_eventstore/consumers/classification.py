@@ -18,6 +18,8 @@ POSTGRESQL_CONNECTION = "08"  # the class of connection exceptions
 # connections, shutdown, connection killed; cannot connect, gone, lost.
 MARIADB_TRANSIENT = {1205, 1213, 1020, 1040, 1053, 1927, 2002, 2003, 2006, 2013, 2055}
 SQLITE_TRANSIENT = {5, 6}  # SQLITE_BUSY, SQLITE_LOCKED; the low byte of the extended codes
+DRIVERS_WITHOUT_NUMBERS = {"sqlite3", "psycopg", "psycopg2"}
+DRIVERS = DRIVERS_WITHOUT_NUMBERS | {"MySQLdb", "pymysql"}
 
 
 class Fault(Enum):
@@ -40,13 +42,20 @@ def fault_of(error: BaseException) -> Fault:
         return Fault.PERMANENT
     if isinstance(error, (EventDecodingError, UnknownEventType)):
         return Fault.UNDECODABLE
-    if isinstance(error, DatabaseError) and _is_contention(error):
+    if (isinstance(error, DatabaseError) or _driver_of(error)) and _is_contention(error):
         return Fault.CONTENTION
     return Fault.EVENT
 
 
-def _is_contention(error: DatabaseError) -> bool:
-    cause = error.__cause__
+def _driver_of(error: BaseException | None) -> str:
+    """The package that the error comes from, if that is a driver; else nothing."""
+    package = type(error).__module__.partition(".")[0]
+    return package if package in DRIVERS else ""
+
+
+def _is_contention(error: BaseException) -> bool:
+    """Of an error of Django's, or of a driver's own: what that raises as a cursor is closed Django does not wrap."""
+    cause = error.__cause__ if isinstance(error, DatabaseError) else error
     sqlstate = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
     if sqlstate is not None:
         return sqlstate in POSTGRESQL_TRANSIENT or sqlstate.startswith(POSTGRESQL_CONNECTION)
@@ -55,7 +64,7 @@ def _is_contention(error: DatabaseError) -> bool:
         return code & 0xFF in SQLITE_TRANSIENT
     # Python 3.10 tells no code of sqlite3's busy and locked errors, and no server a code of a connection that broke: both are
     # of this class, and so is little else.
-    if type(cause).__module__.partition(".")[0] in {"sqlite3", "psycopg", "psycopg2"}:
-        return isinstance(error, OperationalError)
+    if _driver_of(cause) in DRIVERS_WITHOUT_NUMBERS:
+        return type(error).__name__ == OperationalError.__name__
     number = error.args[0] if error.args else None
     return number in MARIADB_TRANSIENT

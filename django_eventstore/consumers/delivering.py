@@ -14,6 +14,7 @@ from ..delivery import Batch, DeliveryPolicy, Outcome
 from ..exceptions import LeaseLost
 from ..models import EventEntry, FailedDelivery
 from ..signals import batch_delivered, send
+from ..tracing import forwarding
 from .classification import Fault, fault_of
 from .failures import FailureBook, position_of
 from .leases import Tenure
@@ -96,6 +97,16 @@ class Delivery:
         """
         if self.stopping():
             return Sent(done=0, accepted=0, stopped=True)
+        with forwarding(self.consumer, entries):
+            return self._send(entries, save, upto, queue)
+
+    def _send(
+        self,
+        entries: Sequence[EventEntry],
+        save: Callable[[int], None],
+        upto: int | None,
+        queue: Queue | None,
+    ) -> Sent:
         is_careful = self.careful > 0
         if is_careful:
             entries, upto = entries[:1], upto if len(entries) == 1 else None
@@ -150,6 +161,7 @@ class Delivery:
             begin=begin,
             still_held=lambda: self.tenure.still_held() and not self.stopping(),
             partition=self.tenure.partition,
+            catches_up=queue is not None,
         )
 
     def _save_one(self, position: int, save: Callable[[int], None]) -> None:

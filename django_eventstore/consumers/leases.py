@@ -22,6 +22,7 @@ from ..exceptions import LeaseLost
 from ..models import ConsumerState, Lease
 from ..models.fields import DatabaseNow
 from .timeouts import limit_transaction
+from .transactions import fresh_transaction
 
 __all__ = ["LONG_AGO", "Tenure", "acquire"]
 
@@ -79,7 +80,7 @@ class Tenure:
 
         It locks the lease's row, so that the database ends it with the lease, should the worker be frozen in it.
         """
-        with transaction.atomic(using=self.using):
+        with fresh_transaction(self.using):
             self.limit_transaction()
             self.require()
             yield

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -13,17 +12,18 @@ from django.db import connections
 from django.db.models import QuerySet
 
 from ..exceptions import EpochChanged, LeaseLost
-from ..models import ConsumerState, EventEntry, SlotOffset
-from ..store import EventStore, LogState, Page, log_state
+from ..models import EventEntry, SlotOffset
+from ..store import Extent, LogReader, LogState, Page
 from ..store.sequencing import in_test_case
 from .definition import Consumer
 from .delivering import Deliver, Delivery
 from .failures import FailureBook, position_of
+from .keeping import Keeper, Run, Tenancy
 from .leases import Tenure, acquire
 from .offsets import OffsetStore, Progress
 from .partitions import Partition
 from .retrying import Retrial
-from .states import Readiness, clear_wait, note_filter, readiness, wait
+from .states import Readiness, clear_wait, is_plainly_ready, note_filter, readiness, wait
 from .timeouts import limit_session
 
 __all__ = ["ConsumerLoop", "Run"]
@@ -35,38 +35,6 @@ PRUNE_AFTER = 100
 PRUNE_EVERY_TENURE = 16
 # How often a long run looks after its blocked streams.
 RETRY_EVERY = timedelta(seconds=1)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
-    """What one run did. ``more``: it stopped at its bounds, and there is more to deliver at once."""
-
-    delivered: int = 0
-    more: bool = False
-
-
-@dataclass(slots=True, kw_only=True)
-class _Tenancy:
-    """What a run knows while it holds the lease. ``offset`` is how far it came, saved or not."""
-
-    tenure: Tenure
-    delivery: Delivery
-    book: FailureBook
-    state: Readiness
-    ahead: dict[int, int]
-    """Slots that are ahead of the partition, and how far."""
-    deadline: float
-    most_events: int
-    offset: int
-    retried_at: float
-    advances: int = 0
-    has_pruned: bool = False
-    has_failed: bool = False
-    """Whether some of the events were put aside."""
-    is_at_the_end: bool = False
-    """Whether the last run came to the end of the log."""
-    has_passed_by: bool = False
-    """Whether events lie behind ``offset`` that are to be delivered later, or were delivered before."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -84,18 +52,15 @@ class ConsumerLoop:
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
     _share: Partition = field(init=False)
-    _store: EventStore = field(init=False)
+    _log: LogReader = field(init=False)
     _offsets: OffsetStore = field(init=False)
-    _lost: list[Tenure] = field(init=False, default_factory=list)
-    """Those that ended with their connection: nobody works under them any more, so they need not run out."""
-    _kept: tuple[int, _Tenancy] | None = field(init=False, default=None)
-    """The thread that keeps the lease since its last run, and the work of it."""
+    _keeper: Keeper = field(init=False, default_factory=Keeper)
     _passed_over: tuple[object, int] | None = field(init=False, default=None)
     """The last saved progress in which log, and how far this process knows that nothing after it is wanted."""
 
     def __post_init__(self) -> None:
         self._share = self.partition or Partition(consumer=self.consumer.name)
-        self._store = EventStore(self.using)
+        self._log = LogReader(self.using)
         self._offsets = OffsetStore(self.using)
 
     def is_behind(self, log: LogState) -> bool:
@@ -103,7 +68,7 @@ class ConsumerLoop:
 
         An offset above the head counts as well, so that a consumer of another history is seen to have stopped.
         """
-        kept = self._own()
+        kept = self._keeper.own
         if kept is not None:
             return (kept.delivery.log, kept.delivery.epoch, kept.offset) != (log.log, log.epoch, log.head)
         progress = self._progress()
@@ -112,19 +77,11 @@ class ConsumerLoop:
     @property
     def is_kept(self) -> bool:
         """Whether it holds the lease for a next run of this thread."""
-        return self._own() is not None
+        return self._keeper.own is not None
 
     def let_go(self) -> None:
         """Release the lease that this thread has kept."""
-        kept = self._own()
-        if kept is not None:
-            self._kept = None
-            self._release(kept.tenure)
-
-    def _own(self) -> _Tenancy | None:
-        """What this thread has kept."""
-        kept = self._kept
-        return kept[1] if kept is not None and kept[0] == threading.get_ident() else None
+        self._keeper.let_go()
 
     def run(
         self,
@@ -133,33 +90,34 @@ class ConsumerLoop:
         longest: timedelta,
         stopping: Callable[[], bool] = lambda: False,
         keep: bool = False,
+        extent: Extent | None = None,
     ) -> Run:
         """Deliver what is there, within these bounds. Does nothing while another worker holds the consumer.
 
         ``stopping()``: asked between events; once it is True, the event in hand is the last. ``keep``: at the end of the log
         hold on to the lease, so that the next run delivers without asking for everything again, until let_go().
+        ``extent``: of the log, if the caller has just brought it up to date for several consumers.
 
         Looks before it takes the lease: a consumer with nothing to do writes nothing.
         """
         deadline = self.clock() + longest.total_seconds()
-        kept = self._own()
+        kept = self._keeper.own
         if kept is not None:
             if self._can_go_on(kept):
-                self._kept = None
                 with limit_session(using=self.using, length=self.lease):
-                    return self._hold(
-                        kept.tenure, lambda: self._run_on(kept, most_events, deadline, stopping), keep=keep
+                    return self._keeper.hold(
+                        kept.tenure, lambda: self._run_on(kept, most_events, deadline, stopping, extent), keep=keep
                     )
-            self.let_go()
+            self._keeper.let_go()
         state = self._readiness()
         if not state.ready or state.partitions != self._share.count:
             return Run()
         progress = self._progress()
         if progress is None:
             return Run()
-        log = log_state(self.using)
-        start = self._start_of(progress, log.log, log.epoch)
-        page = self._read(start, progress.epoch)
+        extent = extent or self._log.extent()
+        start = self._start_of(progress, extent.state.log, extent.state.epoch)
+        page = self._read(start, progress.epoch, extent)
         if page is None:
             return Run()
         if not page.entries and not state.has_due and page.next_offset - progress.offset < UNSAVED_SKIP:
@@ -167,7 +125,7 @@ class ConsumerLoop:
             if state.failed:  # what had failed is not wanted any more
                 clear_wait(self.consumer.name, using=self.using)
             return Run(more=not page.complete and page.next_offset > start)
-        self._release_lost()
+        self._keeper.release_lost()
         with limit_session(using=self.using, length=self.lease):
             return self._run_if_free(progress, page, most_events, deadline, stopping, keep=keep)
 
@@ -190,65 +148,29 @@ class ConsumerLoop:
         )
         if tenure is None:
             return Run()
-        return self._hold(
+        return self._keeper.hold(
             tenure,
             lambda: self._run_leased(tenure, progress, page, most_events, deadline, stopping),
             keep=keep,
         )
 
-    def _hold(self, tenure: Tenure, run: Callable[[], tuple[Run, _Tenancy | None]], *, keep: bool) -> Run:
-        """Run under the lease, and let go of it, unless it is to be kept and the next run has nothing else to look at."""
-        kept = None
-        try:
-            done, work = run()
-            if keep and work is not None and _is_plain(work):
-                kept = work
-            return done
-        except LeaseLost:
-            return Run()  # another worker goes on from the last saved offset
-        except Exception:
-            raise
-        except BaseException:
-            tenure.is_abandoned = True  # what ends the process may be the event in hand
-            raise
-        finally:
-            if kept is not None:
-                self._kept = (threading.get_ident(), kept)
-            else:
-                self._release(tenure)
-
-    def _can_go_on(self, kept: _Tenancy) -> bool:
+    def _can_go_on(self, kept: Tenancy) -> bool:
         """Whether it may still deliver: what else changes for a consumer takes the lease away."""
-        rows = ConsumerState.objects.using(self.using).filter(
-            pk=self.consumer.name, paused_at=None, retry_at=None, partitions=self._share.count
-        )
-        return kept.tenure.still_held() and rows.exists()
+        return kept.tenure.still_held() and self._is_plainly_ready()
 
     def _run_on(
-        self, kept: _Tenancy, most_events: int, deadline: float, stopping: Callable[[], bool]
-    ) -> tuple[Run, _Tenancy | None]:
+        self,
+        kept: Tenancy,
+        most_events: int,
+        deadline: float,
+        stopping: Callable[[], bool],
+        extent: Extent | None,
+    ) -> tuple[Run, Tenancy | None]:
         kept.tenure.renew_if_due()
         kept.most_events, kept.deadline = most_events, deadline
         kept.delivery.accepted, kept.delivery.stopping = 0, stopping
-        page = self._read(kept.offset, kept.delivery.epoch)
+        page = self._read(kept.offset, kept.delivery.epoch, extent)
         return (Run(), None) if page is None else (self._run_pages(kept, page), kept)
-
-    def _release(self, tenure: Tenure) -> None:
-        try:
-            tenure.release()
-        except Exception:
-            self._lost.append(tenure)
-            raise
-
-    def _release_lost(self) -> None:
-        """Let go of the tenures that ended with their connection.
-
-        The token says that it is this one and no later one. What its session still has open, should the server not have
-        noticed yet, holds the lease's row and is waited for, or comes too late with its token.
-        """
-        lost, self._lost = self._lost, []
-        for tenure in lost:
-            self._release(tenure)
 
     def _run_leased(
         self,
@@ -258,7 +180,7 @@ class ConsumerLoop:
         most_events: int,
         deadline: float,
         stopping: Callable[[], bool],
-    ) -> tuple[Run, _Tenancy | None]:
+    ) -> tuple[Run, Tenancy | None]:
         state, progress = self._readiness(), self._progress()  # as they are now that nobody else changes them
         if state.partitions != self._share.count or progress is None:
             return Run(), None
@@ -272,7 +194,7 @@ class ConsumerLoop:
         )
         if state.has_failures:
             book.load()
-        work = _Tenancy(
+        work = Tenancy(
             tenure=tenure,
             delivery=Delivery(
                 consumer=self.consumer.name,
@@ -294,6 +216,7 @@ class ConsumerLoop:
             deadline=deadline,
             most_events=most_events,
             offset=progress.offset,
+            saved=progress,
             retried_at=self.clock(),
         )
         if state.has_due:
@@ -303,7 +226,7 @@ class ConsumerLoop:
             work.delivery.careful = careful  # what the last worker died of may as well be in the page
         return self._run_pages(work, page), work
 
-    def _run_pages(self, work: _Tenancy, page: Page) -> Run:
+    def _run_pages(self, work: Tenancy, page: Page) -> Run:
         more, last = False, page
         while True:
             before = work.offset
@@ -315,12 +238,8 @@ class ConsumerLoop:
                 more = True
                 break
             work.tenure.renew_if_due()
-            state = self._readiness()
-            if not state.ready:
+            if not self._goes_on(work):
                 break
-            if state.has_due and self.clock() - work.retried_at > RETRY_EVERY.total_seconds():
-                if not self._retry(work):
-                    break
             following = self._read(work.offset, page.epoch)
             if following is None:
                 break
@@ -329,18 +248,34 @@ class ConsumerLoop:
         work.is_at_the_end = can_go_on and at_the_end
         return Run(delivered=work.delivery.accepted, more=more)
 
-    def _deliver_page(self, work: _Tenancy, page: Page) -> bool:
+    def _goes_on(self, work: Tenancy) -> bool:
+        """Whether nobody has stopped the consumer meanwhile. Looks after what is due."""
+        # Only the holder of the lease puts events aside: of a consumer that has none, none is due.
+        has_failures = work.has_failed or work.state.has_failures
+        if not has_failures and self._is_plainly_ready():
+            return True
+        state = self._readiness()
+        if state.ready and state.has_due and self.clock() - work.retried_at > RETRY_EVERY.total_seconds():
+            return self._retry(work)
+        return state.ready
+
+    def _deliver_page(self, work: Tenancy, page: Page) -> bool:
         """Deliver what the page has for this consumer, and pass over what waits behind a failed event.
 
         Returns whether the consumer can go on.
         """
 
+        saved = work.offset
+
         def save(position: int) -> None:
+            nonlocal saved
             self._advance(work, position)
+            saved = position
 
         pending = self._pending(work, page.entries)
         while pending:
             whole = len(pending)
+            work.saved = None
             sent = work.delivery.send(pending, save=save, upto=page.next_offset)
             work.has_failed = work.has_failed or sent.accepted < sent.done
             if sent.done:
@@ -348,12 +283,14 @@ class ConsumerLoop:
             if sent.stopped or (not sent.done and not sent.again):
                 return False
             if sent.done == whole:
+                if sent.accepted == whole:  # the sender claims the last one, and its last transaction has committed
+                    work.saved = Progress(offset=saved, epoch=work.delivery.epoch)
                 break
             pending = self._pending(work, pending[sent.done :])
         work.offset = page.next_offset
         return True
 
-    def _pending(self, work: _Tenancy, entries: Sequence[EventEntry]) -> list[EventEntry]:
+    def _pending(self, work: Tenancy, entries: Sequence[EventEntry]) -> list[EventEntry]:
         """What of these is to be delivered now; mostly all, and then none is looked at."""
         if not entries:
             return []
@@ -361,7 +298,7 @@ class ConsumerLoop:
             return list(entries)
         return [entry for entry in entries if self._is_next(work, entry)]
 
-    def _is_next(self, work: _Tenancy, entry: EventEntry) -> bool:
+    def _is_next(self, work: Tenancy, entry: EventEntry) -> bool:
         """Whether the entry is to be delivered now: its stream does not wait, and its slot has not had it before."""
         position = position_of(entry)
         entry.is_replay = work.state.replays.cover(position, entry.stream)
@@ -370,10 +307,10 @@ class ConsumerLoop:
             return False
         return True
 
-    def _retry(self, work: _Tenancy) -> bool:
+    def _retry(self, work: Tenancy) -> bool:
         """Look after what is due. Returns whether the consumer can go on."""
         if work.offset > self._saved(work).offset:
-            self._advance(work, work.offset)  # the queues of blocked streams end at the offset
+            self._save(work)  # the queues of blocked streams end at the offset
         work.retried_at = self.clock()
         retrial = Retrial(
             consumer=self.consumer,
@@ -391,10 +328,10 @@ class ConsumerLoop:
             wait(self.consumer.name, error=error, policy=self.consumer.policy, using=self.using)
             return False
 
-    def _must_stop(self, work: _Tenancy) -> bool:
+    def _must_stop(self, work: Tenancy) -> bool:
         return self.clock() > work.deadline or work.delivery.stopping()
 
-    def _advance(self, work: _Tenancy, offset: int) -> None:
+    def _advance(self, work: Tenancy, offset: int) -> None:
         self._offsets.advance(
             self.consumer.name,
             offset,
@@ -404,13 +341,18 @@ class ConsumerLoop:
         )
         work.advances += 1
 
-    def _finish(self, work: _Tenancy, page: Page) -> None:
+    def _save(self, work: Tenancy) -> None:
+        """Save how far it came, outside of any transaction."""
+        self._advance(work, work.offset)
+        work.saved = Progress(offset=work.offset, epoch=work.delivery.epoch)
+
+    def _finish(self, work: Tenancy, page: Page) -> None:
         progress = self._saved(work)
         # What was passed by for a blocked stream must not be passed by once more when the stream is free: so the offset is
         # saved, and with it the end of the stream's queue.
         if work.offset > progress.offset and (work.has_passed_by or work.offset - progress.offset >= UNSAVED_SKIP):
-            self._advance(work, work.offset)
-            progress = Progress(offset=work.offset, epoch=page.epoch)
+            self._save(work)
+            progress = self._saved(work)
         # Of what was saved before a sender gave up in the middle the loop knows by the database only.
         self._remember(progress, max(work.offset, progress.offset), page)
         work.book.clear_tries(progress.offset)
@@ -427,12 +369,15 @@ class ConsumerLoop:
         slots = self._share.slots
         return rows if slots is None else rows.filter(slot__gte=slots.start, slot__lt=slots.stop)
 
-    def _saved(self, work: _Tenancy) -> Progress:
-        """What the database knows of this tenure. Raises LeaseLost when the partition was given up."""
-        progress = self._progress()
-        if progress is None:
+    def _saved(self, work: Tenancy) -> Progress:
+        """How far it is saved, as this worker knows or the database. Raises LeaseLost when the partition was given up."""
+        work.saved = work.saved or self._progress()
+        if work.saved is None:
             raise LeaseLost(consumer=self.consumer.name, token=work.tenure.token)
-        return progress
+        return work.saved
+
+    def _is_plainly_ready(self) -> bool:
+        return is_plainly_ready(self.consumer.name, partitions=self._share.count, using=self.using)
 
     def _readiness(self) -> Readiness:
         return readiness(self.consumer.name, slots=self._share.slots, using=self.using)
@@ -454,18 +399,20 @@ class ConsumerLoop:
             return self._passed_over[1]
         return progress.offset
 
-    def _read(self, offset: int, epoch: int) -> Page | None:
+    def _read(self, offset: int, epoch: int, extent: Extent | None = None) -> Page | None:
+        """``extent``: of the log, when it was just brought up to date."""
+        if extent is not None:
+            try:
+                return self._page(extent, offset, epoch)
+            except EpochChanged:
+                pass  # it may be the extent that is old: others have delivered since, or begun an epoch
         try:
-            return self._store.get(
-                offset, self.consumer.limit, types=self.consumer.events, slots=self._share.slots, epoch=epoch
-            )
+            return self._page(self._log.extent(), offset, epoch)
         except EpochChanged as error:
             wait(self.consumer.name, error=error, policy=self.consumer.policy, using=self.using)
             return None
 
-
-def _is_plain(work: _Tenancy) -> bool:
-    """Whether there is nothing that the next run would have to look at first, such as an event to be tried again."""
-    state = work.state
-    looked_after = work.has_failed or state.failed or state.has_failures or state.is_apart
-    return work.is_at_the_end and not looked_after
+    def _page(self, extent: Extent, offset: int, epoch: int) -> Page:
+        return self._log.page(
+            extent, offset, self.consumer.limit, types=self.consumer.events, slots=self._share.slots, epoch=epoch
+        )

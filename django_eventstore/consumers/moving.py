@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from django.db import transaction
-
 from ..exceptions import EventStoreError
 from ..models import ConsumerOffset, ConsumerState, FailedDelivery, Lease, SlotOffset
 from ..store import log_state
@@ -20,6 +18,7 @@ from .leases import LONG_AGO
 from .offsets import OffsetStore
 from .partitions import SLOTS, Partition
 from .replays import Replays
+from .transactions import fresh_transaction
 
 __all__ = ["move", "set_partitions"]
 
@@ -47,7 +46,7 @@ def set_partitions(consumer: Consumer, count: int, *, using: str) -> None:
     """
     Partition(consumer=consumer.name, count=count)  # refuses a wrong number
     _make_rows(consumer, using=using)
-    with transaction.atomic(using=using):
+    with fresh_transaction(using):
         standing = _hold(consumer, using=using)
         if standing.partitions != count:
             _write(consumer.name, replace(standing, partitions=count), using=using)
@@ -62,7 +61,7 @@ def move(consumer: Consumer, offset: int, *, using: str) -> int:
     """
     sequence(using)  # so that the head is not behind what has committed
     _make_rows(consumer, using=using)
-    with transaction.atomic(using=using):
+    with fresh_transaction(using):
         standing = _hold(consumer, using=using)
         state = log_state(using)
         if not 0 <= offset <= state.head:

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from django.db import transaction
-
 from ..exceptions import EventStoreError
 from ..models import ConsumerOffset, ConsumerState, FailedDelivery, Lease, SlotOffset
 from ..models.fields import DatabaseNow
 from .definition import Consumer, declared_consumers
 from .leases import LONG_AGO
 from .offsets import OffsetStore
+from .transactions import fresh_transaction
 
 __all__ = ["Standing", "rename", "retire"]
 
@@ -37,7 +36,7 @@ def rename(old: str, new: Consumer, *, using: str, again: bool = False) -> Stand
     anything by itself yet, or it has those events again: ``again`` says that it may. Raises EventStoreError when ``old`` is
     declared, is not known, or is held by a worker, which must run an earlier version of the code.
     """
-    with transaction.atomic(using=using):
+    with fresh_transaction(using):
         leases = _hold(old, new.name, using=using)
         standing = _standing(old, using=using)
         _require_fresh(new.name, old, standing, again=again, using=using)
@@ -67,7 +66,7 @@ def retire(name: str, *, using: str) -> Standing:
 
     What had been decided about its deliveries is kept. Raises EventStoreError as rename() does.
     """
-    with transaction.atomic(using=using):
+    with fresh_transaction(using):
         _hold(name, using=using)
         standing = _standing(name, using=using)
         for model in STORED:

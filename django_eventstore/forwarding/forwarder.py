@@ -6,6 +6,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -24,11 +25,13 @@ from ..consumers import (
     readiness,
     wait,
 )
+from ..delivery import Batch, Outcome
 from ..exceptions import EventStoreError
 from ..models import EventEntry
 from ..senders import EventSender
-from ..store import LogState, log_state
-from ..store.sequencing import in_test_case, sequence
+from ..store import Extent, LogReader, LogState
+from ..store.sequencing import in_test_case
+from ..tracing import sending
 from .freezing import is_frozen
 
 __all__ = ["EventForwarder", "Forwarded", "forget_forwarders", "forward_all", "make_sender"]
@@ -70,7 +73,7 @@ class EventForwarder:
             self._loops = tuple(
                 ConsumerLoop(
                     consumer=self.consumer,
-                    deliver=self.sender.send,
+                    deliver=self._deliver,
                     using=self.using,
                     lease=get_settings().LEASE,
                     partition=Partition(consumer=self.consumer.name, number=number, count=partitions),
@@ -79,6 +82,12 @@ class EventForwarder:
             )
         return self._loops
 
+    def _deliver(self, batch: Batch) -> Outcome:
+        if self.sender.capabilities.transactional:  # handlers of this process have spans of their own
+            return self.sender.send(batch)
+        with sending(batch.consumer, batch.entries):
+            return self.sender.send(batch)
+
     @property
     def kept(self) -> tuple[ConsumerLoop, ...]:
         """Its loops, if all of them hold their leases for a next run."""
@@ -86,8 +95,9 @@ class EventForwarder:
 
     def let_go(self) -> None:
         """Release the leases that were kept."""
-        for loop in self._loops:
-            loop.let_go()
+        with _errors_of(self.using):
+            for loop in self._loops:
+                loop.let_go()
 
     def get_and_send(self, *, most_events: int | None = None, longest: timedelta | None = None) -> Forwarded:
         """Deliver until the end of the log, or within these bounds (by default those of the settings).
@@ -100,12 +110,13 @@ class EventForwarder:
         if is_frozen():
             return Forwarded()
         settings = get_settings()
-        partitions = readiness(self.consumer.name, using=self.using).partitions
-        return _in_turns(
-            self.loops(partitions),
-            events=most_events or settings.FORWARD_EVENTS,
-            longest=longest or settings.FORWARD_SECONDS,
-        )
+        with _errors_of(self.using):
+            partitions = readiness(self.consumer.name, using=self.using).partitions
+            return _in_turns(
+                self.loops(partitions),
+                events=most_events or settings.FORWARD_EVENTS,
+                longest=longest or settings.FORWARD_SECONDS,
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,6 +139,12 @@ def _require_autocommit(using: str) -> None:
     )
 
 
+def _errors_of(using: str) -> AbstractContextManager[None]:
+    """Raises as Django's what a driver raises as a cursor is closed: Django itself lets that through as it is."""
+    wrapper: AbstractContextManager[None] = connections[using].wrap_database_errors
+    return wrapper
+
+
 TURN = timedelta(seconds=2)
 TURN_EVENTS = 1_000
 
@@ -143,6 +160,7 @@ def _in_turns(
     longest: timedelta,
     stopping: Callable[[], bool] = _never,
     keep: bool = False,
+    extent: Extent | None = None,
 ) -> Forwarded:
     """Run each loop until none has more, within these bounds together."""
     deadline = time.monotonic() + longest.total_seconds()
@@ -160,10 +178,12 @@ def _in_turns(
             longest=min(turn, timedelta(seconds=seconds)),
             stopping=stopping,
             keep=keep,
+            extent=extent,
         )
         delivered += run.delivered
         if run.more:
             waiting.append(loop)
+            extent = None  # by now the log may go further
     return Forwarded(delivered=delivered)
 
 
@@ -218,15 +238,38 @@ def forward_all(
     _require_autocommit(alias)
     if is_frozen():
         return Forwarded()
+    with _errors_of(alias):
+        return _tick(
+            consumers,
+            alias,
+            most_events=most_events,
+            longest=longest,
+            stopping=stopping,
+            keep=keep,
+            sender_for=sender_for,
+        )
+
+
+def _tick(
+    consumers: Iterable[str] | None,
+    alias: str,
+    *,
+    most_events: int | None,
+    longest: timedelta | None,
+    stopping: Callable[[], bool],
+    keep: bool,
+    sender_for: Callable[[Consumer], EventSender] | None,
+) -> Forwarded:
     settings = get_settings()
     declared = declared_consumers()
     chosen = [declared_consumer(name) for name in consumers] if consumers is not None else list(declared.values())
     if not (keep and all(_forwarder_is_kept(consumer, alias) for consumer in chosen)):
         OffsetStore(alias).register(chosen)
-    unsequenced = sequence(alias).more
-    log = log_state(alias)
+    extent = LogReader(alias).extent()
     loops = [
-        loop for forwarder in _able_forwarders(chosen, alias, sender_for) for loop in _loops_with_work(forwarder, log)
+        loop
+        for forwarder in _able_forwarders(chosen, alias, sender_for)
+        for loop in _loops_with_work(forwarder, extent.state)
     ]
     done = _in_turns(
         loops,
@@ -234,8 +277,9 @@ def forward_all(
         longest=longest or settings.FORWARD_SECONDS,
         stopping=stopping,
         keep=keep,
+        extent=extent,
     )
-    return Forwarded(delivered=done.delivered, more=done.more or unsequenced, head=log.head)
+    return Forwarded(delivered=done.delivered, more=done.more or extent.more, head=extent.state.head)
 
 
 def _forwarder_is_kept(consumer: Consumer, using: str) -> bool:

@@ -10,6 +10,7 @@ from ..context import EventContext, entered, get_event_context, valid_traceparen
 from ..delivery import DeliveredEntry
 from ..events import decode_event, decode_mapping, decode_present, registry
 from ..exceptions import EventDecodingError
+from ..tracing import handling
 from .registry import Handler
 
 __all__ = ["call_handler"]
@@ -30,7 +31,12 @@ def call_handler(handler: Handler, entry: DeliveredEntry) -> None:
     else:
         event = decode_present(entry.type, entry.version, entry.payload)
     arguments = (event, entry) if handler.takes_entry else (event,)
-    with entered(_inside(entry) if handler.mode == "sync" else _because_of(entry)):
+    is_sync = handler.mode == "sync"
+    # The span outermost, so that what the handler records is its child.
+    with (
+        handling(handler.name, entry, linked=not is_sync),
+        entered(_inside(entry) if is_sync else _because_of(entry)),
+    ):
         if handler.is_async:
             async_to_sync(handler.function)(*arguments)
         else:

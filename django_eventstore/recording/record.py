@@ -6,7 +6,7 @@ import logging
 import os
 import warnings
 from asyncio import _get_running_loop
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from typing import Any, TypedDict, cast
 from uuid import UUID
@@ -25,6 +25,7 @@ from ..models import EventEntry
 from ..signals import event_recorded, events_committed, send
 from ..store import EventStore
 from ..store.new_entries import NewEntries, Row
+from ..tracing import get_tracer
 from .after_commit import run_after_commit
 from .aliases import alias_for
 from .commit_hooks import CommitHook, in_test, is_registered, register
@@ -94,10 +95,27 @@ def _record(
 ) -> Sequence[EventEntry]:
     if event_id is not None and store.recorded(event_id) is not None:
         return store.save(*events, stream=stream, event_id=event_id)
-    entries = store.prepare(
-        *events, stream=stream, event_id=event_id, subject=subject, **_circumstances(metadata, store.using)
-    )
-    return _store(store, entries, expected_version=expected_version, once=event_id is not None)
+
+    def prepare() -> NewEntries:
+        return store.prepare(
+            *events, stream=stream, event_id=event_id, subject=subject, **_circumstances(metadata, store.using)
+        )
+
+    return _traced(store, prepare, expected_version=expected_version, once=event_id is not None)
+
+
+def _traced(
+    store: EventStore, prepare: Callable[[], NewEntries], *, expected_version: int | None = None, once: bool = False
+) -> Sequence[EventEntry]:
+    """Prepare and store, within a span where there is a tracer."""
+    tracer = get_tracer()
+    if tracer is None:
+        return _store(store, prepare(), expected_version=expected_version, once=once)
+    with tracer.recording(active_context()) as recording:
+        entries = prepare()
+        first = entries.rows[0]
+        recording.of([row.type for row in entries.rows], event_id=UUID(bytes=first.event_id))
+        return _store(store, entries, expected_version=expected_version, once=once)
 
 
 def record_each(events: Sequence[tuple[object, str]], *, using: str) -> Sequence[EventEntry]:
@@ -106,16 +124,20 @@ def record_each(events: Sequence[tuple[object, str]], *, using: str) -> Sequence
     An event without a class is a pair of its type name and a mapping.
     """
     store = EventStore(using)
-    circumstances = _circumstances(None, using)
-    rows: list[Row] = []
-    for is_pair, group in groupby(events, key=lambda told: isinstance(told[0], tuple)):
-        if is_pair:
-            for pair, stream in group:
-                rows += store.prepare(*cast(tuple[object, ...], pair), stream=stream, **circumstances).rows
-        else:
-            alike, streams = zip(*group, strict=True)
-            rows += store.prepare(*alike, streams=streams, **circumstances).rows
-    return _store(store, NewEntries(rows))
+
+    def prepare() -> NewEntries:
+        circumstances = _circumstances(None, using)
+        rows: list[Row] = []
+        for is_pair, group in groupby(events, key=lambda told: isinstance(told[0], tuple)):
+            if is_pair:
+                for pair, stream in group:
+                    rows += store.prepare(*cast(tuple[object, ...], pair), stream=stream, **circumstances).rows
+            else:
+                alike, streams = zip(*group, strict=True)
+                rows += store.prepare(*alike, streams=streams, **circumstances).rows
+        return NewEntries(rows)
+
+    return _traced(store, prepare)
 
 
 class _Circumstances(TypedDict):

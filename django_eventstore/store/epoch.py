@@ -27,6 +27,8 @@ class LogState:
     log: uuid.UUID
     epochs: tuple[tuple[int, int], ...]
     head: int
+    last_type: int
+    """The newest of the types, whose table only grows."""
 
     @property
     def epoch(self) -> int:
@@ -64,18 +66,20 @@ def log_state(using: str) -> LogState:
             f"The log on {using!r} has no id, and this transaction does not see the one that was just made: try again in a "
             "new transaction, or run migrate."
         )
-    _, log, _, head = rows[-1]
+    _, log, _, head, last_type = rows[-1]
     return LogState(
         log=log if isinstance(log, uuid.UUID) else uuid.UUID(str(log)),
-        epochs=tuple((number, began_after) for number, _, began_after, _ in rows),
+        epochs=tuple((number, began_after) for number, _, began_after, _, _ in rows),
         head=int(head),
+        last_type=last_type or 0,
     )
 
 
 def _epochs_and_head(using: str) -> list[tuple[Any, ...]]:
     with connections[using].cursor() as cursor:
         cursor.execute(
-            f"SELECT number, log, began_after, ({sequencer(using).head_sql}) FROM eventstore_epoch ORDER BY number"
+            f"SELECT number, log, began_after, ({sequencer(using).head_sql}), (SELECT MAX(id) FROM eventstore_type) "
+            "FROM eventstore_epoch ORDER BY number"
         )
         return list(cursor.fetchall())
 

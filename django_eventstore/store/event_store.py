@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, NamedTuple, cast
 from uuid import UUID
 
@@ -17,35 +17,15 @@ from ..exceptions import ConcurrencyError, EventEncodingError, EventIdConflict
 from ..models import EventEntry, EventKey
 from ..models.entries import MAX_CORRELATION, MAX_STREAM, MAX_SUBJECT
 from .appending import append
-from .epoch import log_state
 from .event_ids import uuid7_bytes
 from .new_entries import NewEntries, Row
-from .reading import read, type_ids
-from .sequencing import sequence, sequencer
+from .pages import LogReader, Page
 from .streams import claim_versions, stream_name
 
-__all__ = ["EventStore", "Page"]
+__all__ = ["EventStore"]
 
 LARGEST = 2**63 - 1
 MOST_ENTRIES = 100_000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Page:
-    """A part of the log.
-
-    ``entries`` are in the order of their positions. ``next_offset`` is where the reader goes on; everything that matches up
-    to it is in this page or was in an earlier one. ``complete`` says that the end of the log was reached and that it held
-    every event committed before ``get()`` began; only then ``head``, the last position, is given. On an incomplete page
-    the reader asks again at once, or soon when ``entries`` is empty. ``log`` and ``epoch`` belong beside a saved offset.
-    """
-
-    log: UUID
-    epoch: int
-    entries: tuple[EventEntry, ...]
-    next_offset: int
-    complete: bool
-    head: int | None
 
 
 class EventStore:
@@ -117,29 +97,11 @@ class EventStore:
             validate_pattern(pattern)
         if stream is not None and not _is_storable(stream):
             raise ValueError(f"No stream can be named {stream!r}.")
-        done = sequence(self.using)
-        state = log_state(self.using)
-        if done.refused and (committed := sequencer(self.using).committed_head()) is not None:
-            state = replace(state, head=min(state.head, committed))
-        state.require_shared_history(offset=offset, epoch=epoch, may_lag=done.refused)
-        extract = read(
-            offset=offset,
-            head=state.head,
-            limit=limit,
-            types=type_ids(types, using=self.using),
-            stream=stream,
-            slots=slots,
-            using=self.using,
-        )
-        complete = done.reached and extract.next_offset >= state.head
-        return Page(
-            log=state.log,
-            epoch=state.epoch,
-            entries=extract.entries,
-            next_offset=extract.next_offset,
-            complete=complete,
-            head=state.head if complete else None,
-        )
+        return self._log.page(self._log.extent(), offset, limit, types=types, stream=stream, slots=slots, epoch=epoch)
+
+    @cached_property
+    def _log(self) -> LogReader:
+        return LogReader(self.using)
 
     async def aget(self, offset: int = 0, limit: int = 100, **arguments: Any) -> Page:
         """See get()."""

@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from file_broker import use_whole_files
+
 BASE_DIR = Path(__file__).resolve().parent.parent
 DATA = Path(os.environ.get("SHOP_DATA", BASE_DIR / "var"))
 
@@ -93,6 +95,7 @@ BROKER = DATA / "broker"
 for directory in (BROKER / "messages", BROKER / "control"):
     directory.mkdir(parents=True, exist_ok=True)
 
+use_whole_files()
 CELERY_BROKER_URL = "filesystem://"
 CELERY_BROKER_TRANSPORT_OPTIONS = {
     # The same one: what is sent is what is received.

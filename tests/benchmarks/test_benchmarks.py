@@ -26,6 +26,9 @@ from tests.benchmarks.report import BEGIN, END, Row, row_of, table, write
 from tests.benchmarks.stopwatch import Stopwatch
 from tests.processes import ROOT
 from tests.servers import missing
+from tests.servers.nats import NATS_URL
+from tests.servers.rabbitmq import RABBITMQ_URL
+from tests.servers.redis import REDIS_URL
 
 
 def measurement(*, count: int = 1_000, seconds: float) -> Measurement:
@@ -53,7 +56,12 @@ ROUNDS = {
 
 @pytest.mark.no_database
 def test_a_quick_run_prints_a_row_for_every_comparison_of_every_figure_of_the_database() -> None:
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("EVENTSTORE_TEST_")}
+    addresses = (NATS_URL, RABBITMQ_URL, REDIS_URL)
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("EVENTSTORE_TEST_") or name in addresses
+    }
 
     run = subprocess.run(
         [sys.executable, "-m", "tests.benchmarks", "--quick", "--database", "sqlite"],

@@ -17,7 +17,7 @@ def begin() -> None:
     from django.conf import settings
 
     # Nobody listens to wake-ups here, and a message broker in memory would only grow.
-    settings.EVENTSTORE = {"LEASE": LEASE, "WAKE_UP": False}
+    settings.EVENTSTORE = {"LEASE": LEASE, "WAKE_UP": False, "TRACING": False}
     django.setup()
 
     from tests.concurrency import faults

@@ -414,6 +414,20 @@ def test_a_deadlock_is_tried_again_at_once_and_burns_no_attempt(shop):
     assert [] == failures()
 
 
+def test_an_error_that_django_let_through_from_the_driver_is_judged_like_one_of_its_own(shop):
+    """It wraps no error of a cursor that is closed, and MariaDB's driver then asks the server for what is left."""
+    lost = connection.Database.OperationalError(2013, "Lost connection to server during query")
+    shop.declare(max_attempts=1)
+    shop.bad = {1: lost}
+    record_in("a", 1)
+    forward()
+    assert [(1, "blocked", 0)] == failures()
+    shop.bad = {1: connection.Database.IntegrityError(1062, "Duplicate entry")}
+    retry_now()
+    forward()
+    assert [(1, "parked", 1)] == failures()
+
+
 def test_an_event_in_lasting_contention_blocks_its_own_stream_and_loses_no_attempt(shop):
     shop.declare(max_attempts=1)
     shop.bad = {1: contention()}
@@ -487,6 +501,25 @@ def test_a_queue_whose_sender_claims_less_goes_on_from_there():
     forwarder.get_and_send()
     assert [[1], [2, 3, 4], [4]] == sender.batches
     assert [] == failures()
+
+
+def test_a_sender_is_told_that_a_blocked_stream_catches_up():
+    record_in("a", 1, 2)
+    seen = []
+
+    def refuse_first(batch):
+        seen.append(batch.catches_up)
+        return Outcome(done=2, refused={1: Failed()})
+
+    sender = RecordingSender(refuse_first)
+    forwarder = forwarder_of(sender)
+    forwarder.get_and_send()
+    sender.script = lambda batch: seen.append(batch.catches_up) or Outcome(done=len(batch.entries))
+    retry_now()
+    forwarder.get_and_send()
+    record_in("a", 3)
+    forwarder.get_and_send()
+    assert [False, True, True, False] == seen
 
 
 def test_a_sender_that_is_unavailable_during_a_retry_blames_nobody():

@@ -10,10 +10,21 @@ from django.test.utils import CaptureQueriesContext
 
 from django_eventstore import Outcome
 from django_eventstore.consumers import ConsumerLoop, acquire, declared_consumer, move, pause, resume, set_partitions
-from django_eventstore.consumers.leases import Tenure
+from django_eventstore.consumers.leases import LONG_AGO, Tenure
 from django_eventstore.models import ConsumerOffset, FailedDelivery, Lease
 from django_eventstore.senders import HandlerSender
-from tests.delivery import ENOUGH, Elsewhere, RecordingSender, consumer, failures, offset_of, record_numbers, retry_now
+from django_eventstore.store import LogReader
+from tests.delivery import (
+    ENOUGH,
+    Elsewhere,
+    RecordingSender,
+    consumer,
+    failures,
+    forwarder_of,
+    offset_of,
+    record_numbers,
+    retry_now,
+)
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -60,12 +71,15 @@ def test_the_next_run_goes_on_under_the_same_tenure_with_half_of_the_statements(
         loop.run(**ENOUGH, keep=True)
     token = Lease.objects.get().token
     record_numbers(2)
+    extent = LogReader("default").extent()
     with CaptureQueriesContext(connection) as second:
-        assert 1 == loop.run(**ENOUGH, keep=True).delivered
+        assert 1 == loop.run(**ENOUGH, keep=True, extent=extent).delivered
     assert token == Lease.objects.get().token
     assert [[1], [2]] == sender.batches
     assert 2 == offset_of()
     assert len(second) * 2 <= len(first)
+    if connection.vendor != "mysql":  # where the session's time-outs are set and put back
+        assert 3 == len(second)  # may it go on, what is there, how far it came
     loop.let_go()
 
 
@@ -171,6 +185,27 @@ def test_a_lease_whose_release_failed_is_released_before_the_next_run(monkeypatc
     assert "" == Lease.objects.get().owner
 
 
+def test_what_the_driver_raises_as_a_cursor_is_closed_is_an_error_of_django_for_who_called(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And Django then looks whether the connection is still of use."""
+
+    def lose(tenure: Tenure) -> None:
+        raise connection.Database.OperationalError(2013, "Lost connection to server during query")
+
+    sender = RecordingSender()
+    forwarder = forwarder_of(sender)
+    record_numbers(1)
+    with monkeypatch.context() as patch:
+        patch.setattr(Tenure, "release", lose)
+        with pytest.raises(OperationalError, match="Lost connection"):
+            forwarder.get_and_send()
+    assert connection.errors_occurred
+    record_numbers(2)
+    assert 1 == forwarder.get_and_send().delivered
+    assert [[1], [2]] == sender.batches
+
+
 # --- stopping ---
 
 
@@ -209,7 +244,8 @@ def test_a_stop_right_after_a_worker_had_died_counts_as_no_further_death() -> No
     sender = RecordingSender()
     loop = loop_of(sender)
     record_numbers(1)
-    acquire("numbers", using="default", length=timedelta(0))  # and never let go of
+    acquire("numbers", using="default", length=MINUTE)  # and never let go of
+    Lease.objects.update(expires_at=LONG_AGO)
     loop.run(**ENOUGH, stopping=lambda: True)
     assert [] == sender.batches
     assert not FailedDelivery.objects.exists()

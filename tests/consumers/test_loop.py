@@ -17,7 +17,7 @@ from django_eventstore.exceptions import EpochChanged
 from django_eventstore.models import ConsumerOffset, ConsumerState, Lease
 from django_eventstore.models.fields import DatabaseNow
 from django_eventstore.signals import batch_delivered, consumer_waiting, delivery_failed
-from django_eventstore.store import begin_epoch, log_state
+from django_eventstore.store import LogReader, begin_epoch, log_state
 from tests.consumers.test_leases import MINUTE, expire
 from tests.delivery import (
     ENOUGH,
@@ -612,6 +612,21 @@ def test_a_new_epoch_that_does_not_share_the_offset_is_a_visible_failure(loop, s
     assert [[1, 2]] == sender.batches
     assert EpochChanged.__name__ in state_of().error
     assert 1 == state_of().attempts
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_an_extent_that_is_older_than_what_others_did_is_looked_at_again(sender, again):
+    """One pass serves all consumers of a tick; meanwhile another worker may deliver, and an epoch may begin."""
+    record_numbers(1)
+    extent = LogReader("default").extent()
+    record_numbers(2)
+    if again:
+        begin_epoch("default", reason="test")
+    loop_of(sender=sender).run(**ENOUGH)
+    record_numbers(3)
+    assert 1 == loop_of(sender=sender).run(**ENOUGH, extent=extent).delivered
+    assert [[1, 2], [3]] == sender.batches
+    assert 0 == state_of().attempts
 
 
 def test_after_a_reset_into_the_new_epoch_it_goes_on_and_the_failure_is_cleared(loop, sender):

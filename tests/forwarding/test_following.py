@@ -173,8 +173,8 @@ def test_a_signal_ends_it_after_the_event_in_hand(following: Follow, number: sig
 
     os.kill(process.pid, number)
 
-    assert 0 == process.wait(timeout=10)
-    assert time.monotonic() - began < 5
+    assert 0 == process.wait(timeout=30)
+    assert time.monotonic() - began < 10
     last = begun(process)[-1]
     assert last < 10
     assert list(range(1, last + 1)) == refunded()
@@ -187,8 +187,8 @@ def test_a_signal_ends_a_long_wait(following: Follow) -> None:
     process = following("--interval", "3600")
     time.sleep(0.5)
     began = time.monotonic()
-    assert 0 == process.terminate(timeout=10)
-    assert time.monotonic() - began < 5
+    assert 0 == process.terminate(timeout=30)
+    assert time.monotonic() - began < 10
 
 
 # --- cut off, crashed, killed ---

@@ -10,6 +10,7 @@ from django.db import transaction
 
 from django_eventstore import EventForwarder, EventStore, OffsetStore
 from django_eventstore.consumers import acquire, declared_consumers, once, retry
+from django_eventstore.consumers.leases import LONG_AGO
 from django_eventstore.models import (
     ConsumerOffset,
     ConsumerState,
@@ -289,7 +290,8 @@ class TestRename:
 
     def test_the_next_worker_knows_that_the_last_one_may_have_died(self, declare: Declare) -> None:
         declare(billing={})
-        assert acquire("billing", using="default", length=timedelta(microseconds=1)) is not None
+        assert acquire("billing", using="default", length=timedelta(seconds=60)) is not None
+        Lease.objects.update(expires_at=LONG_AGO)
         declare(invoicing={})
 
         run("eventstore_consumers", "rename", "billing", "invoicing")

@@ -173,7 +173,8 @@ def test_no_requirement_has_an_upper_cap(built: Distributions) -> None:
 
 
 def test_the_extras_are_those_that_something_uses(built: Distributions) -> None:
-    assert {"postgres", "mysql", "kafka", "test", "lint", "docs"} == set(built.metadata.get_all("Provides-Extra", []))
+    extras = {"postgres", "mysql", "kafka", "nats", "redis", "otel", "test", "lint", "docs"}
+    assert extras == set(built.metadata.get_all("Provides-Extra", []))
 
 
 @pytest.mark.parametrize("version", ["Python :: 3.10", "Python :: 3.11", "Python :: 3.12", "Python :: 3.13"])

@@ -12,9 +12,12 @@ from tests import databases
 from tests.servers.errors import ServerMissing
 from tests.servers.kafka import find_librdkafka, find_tansu
 from tests.servers.mariadb import find_program
+from tests.servers.nats import NATS_URL, NATSClient, find_nats, nats_url
 from tests.servers.pgbouncer import find_pgbouncer
 from tests.servers.postgresql_binaries import find_binaries, find_wheel_binaries
 from tests.servers.rabbitmq import RABBITMQ_URL, connect, find_rabbitmq, rabbitmq_url
+from tests.servers.redis import REDIS_URL, find_redis, redis_url
+from tests.servers.redis import connect as connect_to_redis
 from tests.servers.slow_log import find_compiler
 
 
@@ -102,6 +105,49 @@ def _kafka_broker() -> None:
     find_tansu()
 
 
+def _nats() -> None:
+    _need_module("nats", "nats-py")
+    import nats
+
+    try:
+        client = NATSClient(nats_url())
+    except (OSError, nats.errors.Error) as exc:
+        raise ServerMissing(
+            f"no NATS answers ({exc}); install Debian's nats-server and start it with -js, or set {NATS_URL}"
+        ) from exc
+    try:
+        client.call(client.js.account_info())
+    except nats.errors.Error as exc:
+        raise ServerMissing(f"the NATS server at {nats_url()} has no JetStream ({exc}); start it with -js") from exc
+    finally:
+        client.close()
+
+
+def _nats_binaries() -> None:
+    _need_module("nats", "nats-py")
+    find_nats()
+
+
+def _redis() -> None:
+    _need_module("redis", "redis")
+    import redis
+
+    client = connect_to_redis(redis_url())
+    try:
+        client.ping()
+    except (OSError, redis.RedisError) as exc:
+        raise ServerMissing(
+            f"no Redis answers ({exc}); install and start Debian's redis-server, or set {REDIS_URL}"
+        ) from exc
+    finally:
+        client.close()
+
+
+def _redis_binaries() -> None:
+    _need_module("redis", "redis")
+    find_redis()
+
+
 def _openssl() -> None:
     if shutil.which("openssl") is None:
         raise ServerMissing("no openssl found; install the openssl package")
@@ -120,6 +166,10 @@ SERVICES: Final[dict[str, Callable[[], None]]] = {
     "rabbitmq-binaries": _rabbitmq_binaries,
     "kafka-mock": _kafka_mock,
     "kafka-broker": _kafka_broker,
+    "nats": _nats,
+    "nats-binaries": _nats_binaries,
+    "redis": _redis,
+    "redis-binaries": _redis_binaries,
     "openssl": _openssl,
     "compiler": _compiler,
     "pgbouncer": _pgbouncer,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import signal
 import subprocess
 import sys
@@ -116,6 +117,15 @@ class Supervised:
             raise ServerFailed(f"no end within {timeout:g} s of {number.name}; killed:\n{self.log_tail()}") from exc
         finally:
             self._process = None
+
+    def freeze(self) -> None:
+        """SIGSTOP; returns when every thread of the program has stopped."""
+        os.kill(self.pid, signal.SIGSTOP)
+        os.waitid(os.P_PID, self.pid, os.WSTOPPED)
+
+    def thaw(self) -> None:
+        """SIGCONT."""
+        os.kill(self.pid, signal.SIGCONT)
 
     def log_tail(self, characters: int = 4000) -> str:
         """The end of what the server wrote to its log."""

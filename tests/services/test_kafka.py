@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import ssl
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -18,9 +19,9 @@ from django_eventstore.senders.kafka import KafkaSender
 from django_eventstore.senders.kafka.options import BATCH_BYTES
 from django_eventstore.testing.contracts import LOG, SenderContract
 from tests.documentation import DOCS, blocks
+from tests.servers.certificates import Certificates
 from tests.servers.proxy import Proxy
 from tests.services.kafka import SHORT, Ground, deliver, headers_of, ids, in_order, kafka_of, mock_ground, wanted
-from tests.services.test_rabbitmq import Certificates, tls_of
 
 pytestmark = [pytest.mark.no_database, pytest.mark.needs("kafka-mock")]
 
@@ -377,6 +378,12 @@ def test_a_login_that_fails_is_the_senders_trouble_and_the_password_is_not_told(
 def test_options_that_librdkafka_does_not_take_are_the_senders_trouble(ground):
     with pytest.raises(Unavailable, match=r'"no\.such\.option"'):
         ground.sender(config={"no.such.option": 1}).send(contract.batch(contract.entries(1)))
+
+
+def tls_of(certificate: tuple[str, str]) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*certificate)
+    return context
 
 
 def secure(certificate: str) -> dict[str, str]:

