@@ -11,9 +11,11 @@ import pytest
 pytest.importorskip("confluent_kafka")
 from confluent_kafka import KafkaError, KafkaException
 
+from django_eventstore.exceptions import LeaseLost, Unavailable
 from django_eventstore.senders.kafka import KafkaSender
 from django_eventstore.senders.kafka.options import is_topic_name, reason_of
 from django_eventstore.senders.kafka.verdicts import Verdict, verdict_of
+from django_eventstore.testing.contracts import SenderContract
 
 pytestmark = pytest.mark.no_database
 
@@ -103,6 +105,25 @@ def test_what_librdkafka_does_not_take_is_reported(config, named):
     [(id_, message)] = errors(sender(config={**config, "sasl.password": "s3cret"}))
     assert ("django_eventstore.E063", True) == (id_, named in message)
     assert "s3cret" not in message
+
+
+def test_without_a_right_address_nothing_is_sent():
+    contract = SenderContract()
+    with pytest.raises(Unavailable, match="host:port"):
+        sender(url="").send(contract.batch(contract.entries(1)))
+
+
+def test_a_lost_lease_is_not_taken_for_a_broker_that_is_gone():
+    contract, asked = SenderContract(), []
+
+    def lost() -> bool:
+        asked.append(1)
+        if len(asked) > 1:
+            raise LeaseLost(consumer="contract", token=1)
+        return True
+
+    with pytest.raises(LeaseLost):
+        sender().send(contract.batch(contract.entries(1), still_held=lost))
 
 
 def test_options_of_librdkafka_go_to_it_and_ours_stay_as_they_are():

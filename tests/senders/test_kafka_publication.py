@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from datetime import timedelta
 
@@ -11,7 +12,7 @@ pytest.importorskip("confluent_kafka")
 from confluent_kafka import KafkaError, KafkaException
 
 from django_eventstore import Outcome
-from django_eventstore.exceptions import PermanentError, Unavailable
+from django_eventstore.exceptions import LeaseLost, PermanentError, Unavailable
 from django_eventstore.senders.base import Receipts
 from django_eventstore.senders.kafka.publication import Publication, Ready
 from django_eventstore.senders.kafka.transaction import Transaction
@@ -34,6 +35,7 @@ class ScriptedLink:
     """Answers what was produced: with each look the next piece of the script; all is delivered when that is over."""
 
     is_down = False
+    is_fenced = False
     trouble = ""
 
     def __init__(self, *script: Heard | Exception) -> None:
@@ -41,6 +43,8 @@ class ScriptedLink:
         self._heard: Heard = []
         self.open: list[int] = []
         self.done: list[str] = []
+        self.error: Exception | None = None
+        """What ``produce()`` raises."""
 
     def begin(self) -> None:
         self._heard = []
@@ -49,9 +53,11 @@ class ScriptedLink:
         pass
 
     def produce(self, number: int, *message: object) -> None:
+        if self.error is not None:
+            raise self.error
         self.open.append(number)
 
-    def poll(self, seconds: float) -> None:
+    def poll(self, seconds: float, *, all: bool = False) -> None:
         if not self.open:
             return
         piece = self._script.pop(0) if self._script else [(number, DELIVERED) for number in self.open]
@@ -59,8 +65,6 @@ class ScriptedLink:
             raise piece
         self._heard += piece
         self.open = [number for number in self.open if number not in dict(piece)]
-
-    flush = poll
 
     def answers(self) -> Heard:
         heard, self._heard = self._heard, []
@@ -171,8 +175,8 @@ def test_several_in_a_request_that_is_refused_are_not_blamed():
 
 
 def test_silence_is_said_and_what_is_open_is_dropped():
-    link = ScriptedLink(*[[] for _ in range(100_000)])
-    link.flush = lambda seconds: None  # type: ignore[method-assign]
+    link = ScriptedLink()
+    link.poll = lambda seconds, **how: None  # type: ignore[method-assign]
     on_its_way = publication(Publication, link)
     on_its_way.silence = timedelta(seconds=0.1)
     with pytest.raises(Unavailable, match="nothing was reported"):
@@ -183,16 +187,63 @@ def test_silence_is_said_and_what_is_open_is_dropped():
 
 def test_answers_that_were_here_when_the_silence_began_count():
     link = ScriptedLink([(0, DELIVERED)])
-    calls = []
+    hear = link.poll
 
-    def once(seconds: float) -> None:
-        calls.append(1)
-        if len(calls) == 1:
-            link.poll(seconds)
+    def once(seconds: float, *, all: bool = False) -> None:
+        if link.open and len(link.open) == 4:
+            hear(seconds)
 
-    link.flush = once  # type: ignore[method-assign]
+    link.poll = once  # type: ignore[method-assign]
     on_its_way = publication(Publication, link)
     on_its_way.silence = timedelta(seconds=0.1)
     with pytest.raises(Unavailable, match="3 messages are open"):
         on_its_way.run()
     assert Outcome(done=1) == on_its_way.receipts.outcome()
+
+
+@pytest.mark.parametrize("constant", [True, False])
+def test_a_topic_that_the_client_knows_to_be_forbidden_is_like_one_that_was_looked_for(constant):
+    link = ScriptedLink()
+    link.error = KafkaException(KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED))
+    on_its_way = publication(Publication, link)
+    on_its_way.constant = constant
+    if constant:
+        with pytest.raises(Unavailable, match="'orders'"):
+            on_its_way.run()
+    else:
+        on_its_way.run()
+        assert (4, [1, 2, 3, 4]) == (on_its_way.receipts.done, refused(on_its_way.receipts.outcome()))
+
+
+def test_a_fence_that_the_link_has_heard_of_is_found_behind_what_produce_says():
+    link = ScriptedLink()
+    link.error, link.is_fenced = KafkaException(KafkaError(KafkaError._FATAL)), True
+    with pytest.raises(Fenced):
+        publication(Transaction, link).run()
+
+
+def test_a_refusal_whose_transaction_cannot_be_aborted_claims_no_other():
+    link = ScriptedLink([(1, TOO_LARGE), (0, PURGED), (2, PURGED), (3, PURGED)])
+
+    def fail(seconds: float) -> None:
+        raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
+
+    link.abort_transaction = fail  # type: ignore[method-assign]
+    on_its_way = publication(Transaction, link)
+    with pytest.raises(Unavailable, match="too large"):
+        on_its_way.run()
+    assert 0 == on_its_way.receipts.done
+
+
+def test_a_lease_that_is_lost_is_told_as_it_is():
+    link = ScriptedLink([(0, FORBIDDEN)])
+    on_its_way = publication(Publication, link)
+    lost = LeaseLost(consumer="contract", token=1)
+
+    def ask() -> bool:
+        raise lost
+
+    on_its_way.batch = dataclasses.replace(on_its_way.batch, still_held=ask)
+    with pytest.raises(LeaseLost) as caught:
+        on_its_way.run()
+    assert lost is caught.value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 
 import pytest
@@ -66,13 +67,9 @@ def test_workers_that_have_the_partition_in_turns_do_not_notice_each_other(tansu
 def test_partitions_have_producers_of_their_own(tansu):
     sender = tansu.sender(transactional_id=ID)
     for partition in (0, 1, 0, 1):
-        batch = contract.batch(contract.entries(5))
-        assert Outcome(done=5) == sender.send(type(batch)(**{**fields_of(batch), "partition": partition}))
+        batch = dataclasses.replace(contract.batch(contract.entries(5)), partition=partition)
+        assert Outcome(done=5) == sender.send(batch)
     assert {"test-contract-0", "test-contract-1"} == set(sender._links)
-
-
-def fields_of(batch: object) -> dict[str, object]:
-    return {name: getattr(batch, name) for name in batch.__dataclass_fields__}  # type: ignore[attr-defined]
 
 
 def test_a_message_that_is_refused_is_left_out_and_the_others_are_committed(mock):

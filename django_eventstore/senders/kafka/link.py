@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 
 from ...exceptions import Unavailable
 from .options import reason_of
-from .verdicts import Verdict, verdict_of
+from .verdicts import Verdict, is_fence, verdict_of
 
 __all__ = ["Answer", "Link", "TopicTrouble"]
 
@@ -59,6 +60,8 @@ class Link:
         self._answers: dict[int, KafkaError | None] = {}
         self._topics: set[str] = set()
         self._broken = False
+        self.is_fenced = False
+        """Whether another producer has its transactional id."""
         try:
             self._producer: Any = Producer({**config, "error_cb": self._news.hear}, logger=_Log())
         except (KafkaException, TypeError, ValueError) as error:
@@ -100,20 +103,15 @@ class Link:
 
         self._producer.produce(topic, value, key, on_delivery=report, headers=headers)
 
-    def poll(self, seconds: float) -> None:
-        """Hear the reports that are there, after waiting for the first of them at most so long. Raises when it is broken."""
-        try:
-            self._producer.poll(seconds)
-        except Exception:
-            self._broken = True
-            raise
+    def poll(self, seconds: float, *, all: bool = False) -> None:
+        """Hear the reports that are there, after waiting for the first of them at most so long. Raises when it is broken.
 
-    def flush(self, seconds: float) -> None:
-        """Like ``poll``, until all is reported that was produced; what is gathered for a request leaves at once."""
+        With ``all`` the wait is for every one that is to come, and what is gathered for a request leaves at once.
+        """
         try:
-            self._producer.flush(seconds)
-        except Exception:
-            self._broken = True
+            (self._producer.flush if all else self._producer.poll)(seconds)
+        except Exception as error:
+            self._distrust(error)
             raise
 
     def answers(self) -> list[Answer]:
@@ -181,8 +179,11 @@ class Link:
 
     def _hear(self, seconds: float = 0.0) -> None:
         """Like ``poll``, for one that may be broken."""
-        try:
-            self._producer.poll(seconds)
-        except Exception as error:  # noqa: BLE001 - a fatal error, or SystemError where one was on its way already
-            self._broken = True
-            self._news.trouble = reason_of(error)
+        with contextlib.suppress(Exception):
+            self.poll(seconds)
+
+    def _distrust(self, error: Exception) -> None:
+        """It was a fatal error, or SystemError where one was on its way already."""
+        self._broken = True
+        self._news.trouble = reason_of(error)
+        self.is_fenced = self.is_fenced or is_fence(error)

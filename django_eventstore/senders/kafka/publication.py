@@ -171,7 +171,7 @@ class Publication:
 
     def _hear(self, seconds: float, *, all: bool = False) -> None:
         """Take the reports that are there, after a wait for the first, or for all of them. Raises the first failure."""
-        (self.link.flush if all else self.link.poll)(seconds)
+        self.link.poll(seconds, all=all)
         self._settle_answers()
         if self._failure is not None:
             raise self._failure
@@ -223,5 +223,7 @@ class Publication:
         """Raise what the answers said, when that tells more than the error that ended it."""
         if isinstance(error, LeaseLost) or not isinstance(error, Exception) or isinstance(error, Fenced):
             return
+        if self.link.is_fenced:
+            raise Fenced(f"Kafka: another producer has the transactional id.{self.link.trouble}") from error
         if self._failure not in (None, error) and not self._only_stopped:
             raise self._failure from error

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from functools import partial
 
-from confluent_kafka import KafkaException
 from django.core.checks import CheckMessage, Error
 
 from ...delivery import Batch, DeliveredEntry, Outcome
@@ -19,7 +18,7 @@ from .link import Link
 from .options import ProducerOptions, is_topic_name, reason_of
 from .publication import Publication, Ready
 from .transaction import Transaction
-from .verdicts import Fenced, Verdict, verdict_of
+from .verdicts import Fenced, is_fence
 
 __all__ = ["KafkaSender"]
 
@@ -187,9 +186,7 @@ def _transactional(text: str) -> str:
 def _unavailable(error: Exception) -> Unavailable:
     if isinstance(error, Unavailable):
         return error
-    cause = error.__cause__ or error
-    fenced = isinstance(cause, KafkaException) and verdict_of(cause.args[0]) is Verdict.FENCE
-    problem = (Fenced if fenced else Unavailable)(f"Kafka: {reason_of(error)}")
+    problem = (Fenced if is_fence(error) else Unavailable)(f"Kafka: {reason_of(error)}")
     problem.__cause__ = error
     return problem
 

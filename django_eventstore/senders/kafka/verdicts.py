@@ -5,11 +5,11 @@ from __future__ import annotations
 from enum import Enum
 from typing import Final
 
-from confluent_kafka import KafkaError
+from confluent_kafka import KafkaError, KafkaException
 
 from ...exceptions import Unavailable
 
-__all__ = ["Fenced", "Verdict", "verdict_of"]
+__all__ = ["Fenced", "Verdict", "is_fence", "verdict_of"]
 
 
 class Fenced(Unavailable):
@@ -62,3 +62,9 @@ _VERDICTS: Final = {
 def verdict_of(error: KafkaError) -> Verdict:
     """The verdict on an error of a delivery report, of ``produce()`` or of a topic's metadata."""
     return _VERDICTS.get(error.code(), Verdict.BROKER)
+
+
+def is_fence(error: BaseException) -> bool:
+    """Whether the error, or one that it hides, says that another producer has the transactional id."""
+    cause = error.__cause__ or error
+    return isinstance(cause, KafkaException) and verdict_of(cause.args[0]) is Verdict.FENCE
