@@ -124,6 +124,8 @@ def test_what_stopped_the_producer_is_raised_also_when_what_it_stopped_is_heard_
     link = ScriptedLink([(1, PURGED), (2, PURGED)], [(3, PURGED), (0, FORBIDDEN)])
     with pytest.raises(Unavailable, match="authorization"):
         publication(cls, link).run()
+    # Those who read committed messages would wait behind a transaction that is left open.
+    assert link.done == (["drop"] if cls is Publication else ["begin", "drop", "abort"])
 
 
 @pytest.mark.parametrize(
@@ -243,6 +245,7 @@ def test_a_lease_that_is_lost_is_told_as_it_is():
     def ask() -> bool:
         raise lost
 
+    link.is_fenced = True
     on_its_way.batch = dataclasses.replace(on_its_way.batch, still_held=ask)
     with pytest.raises(LeaseLost) as caught:
         on_its_way.run()
