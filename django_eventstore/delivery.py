@@ -42,6 +42,8 @@ class Batch:
     begin: Callable[[], None]
     still_held: Callable[[], bool]
     """Whether the lease still has time and nobody has asked the worker to stop; a sender of many chunks asks before each."""
+    partition: int = 0
+    """Which of the consumer's partitions they are of; one worker at a time has each."""
     catches_up: bool = False
     """Whether these are of a stream that was blocked, from the event on that was refused: what lies behind that may have been
     accepted before, and is to arrive once more. A sender whose receiver drops repeats must not let it drop these."""

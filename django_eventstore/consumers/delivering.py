@@ -160,6 +160,7 @@ class Delivery:
             is_saved=lambda position: self._is_saved(position, queue),
             begin=begin,
             still_held=lambda: self.tenure.still_held() and not self.stopping(),
+            partition=self.tenure.partition,
             catches_up=queue is not None,
         )
 

@@ -251,8 +251,10 @@ class StreamSender(RecordingSender):
     def __init__(self, script=None):
         super().__init__(script)
         self.seen = []
+        self.partitions = set()
 
     def send(self, batch):
+        self.partitions.add(batch.partition)
         self.seen.append([(entry.stream, entry.data["n"]) for entry in batch.entries])
         return super().send(batch)
 
@@ -265,6 +267,7 @@ def test_partitions_share_the_streams_and_together_deliver_everything():
     assert {stream: [0, 1, 2] for stream in streams_of(40)} == delivered_by(sender)
     by_batch = [{stream for stream, _ in batch} for batch in sender.seen]
     assert 4 <= len(by_batch)
+    assert {0, 1, 2, 3} == sender.partitions
     assert all(not one & other for n, one in enumerate(by_batch) for other in by_batch[n + 1 :])
     assert 4 == ConsumerOffset.objects.filter(consumer="numbers").values("partition").distinct().count()
 

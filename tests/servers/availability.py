@@ -10,6 +10,7 @@ from typing import Final
 
 from tests import databases
 from tests.servers.errors import ServerMissing
+from tests.servers.kafka import find_librdkafka, find_tansu
 from tests.servers.mariadb import find_program
 from tests.servers.nats import NATS_URL, NATSClient, find_nats, nats_url
 from tests.servers.pgbouncer import find_pgbouncer
@@ -95,6 +96,15 @@ def _rabbitmq_binaries() -> None:
     find_rabbitmq()
 
 
+def _kafka_mock() -> None:
+    find_librdkafka()
+
+
+def _kafka_broker() -> None:
+    find_librdkafka()
+    find_tansu()
+
+
 def _nats() -> None:
     _need_module("nats", "nats-py")
     import nats
@@ -154,6 +164,8 @@ SERVICES: Final[dict[str, Callable[[], None]]] = {
     "mariadb-binaries": _mariadb_binaries,
     "rabbitmq": _rabbitmq,
     "rabbitmq-binaries": _rabbitmq_binaries,
+    "kafka-mock": _kafka_mock,
+    "kafka-broker": _kafka_broker,
     "nats": _nats,
     "nats-binaries": _nats_binaries,
     "redis": _redis,

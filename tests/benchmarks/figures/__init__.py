@@ -7,6 +7,7 @@ from tests.benchmarks.figures import (
     draining,
     handwritten,
     idle,
+    kafka,
     latency,
     nats,
     open_transaction,
@@ -42,6 +43,7 @@ FIGURES: dict[str, Figure] = {
         open_transaction.FIGURE,
         woken.FIGURE,
         rabbitmq.FIGURE,
+        kafka.FIGURE,
         nats.FIGURE,
         redis.FIGURE,
     )

@@ -1,0 +1,196 @@
+"""KafkaSender: options, and what a message is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from functools import partial
+
+from django.core.checks import CheckMessage, Error
+
+from ...delivery import Batch, DeliveredEntry, Outcome
+from ...events.cloudevents import DEFAULT_DATASCHEMA
+from ...events.templates import EntryTemplate
+from ...events.wire import Shape, WireEvent, WireFormat
+from ...exceptions import LeaseLost, PermanentError, Unavailable
+from ..base import EventSender, ProcessLocal, Receipts
+from .link import Link
+from .options import ProducerOptions, is_topic_name, reason_of
+from .publication import Publication, Ready
+from .transaction import Transaction
+from .verdicts import Fenced, is_fence
+
+__all__ = ["KafkaSender"]
+
+MEBIBYTE = 1024 * 1024
+SMALLEST = 1_000
+"""Bytes of the smallest limit that librdkafka takes."""
+
+
+class KafkaSender(EventSender):
+    """Produces events to a topic of Kafka.
+
+    An event is accepted when Kafka has reported it as delivered with ``acks=all``: then every replica that is in sync has it.
+    The key of a message is the event's stream, so a stream's events lie in one partition, in their order. The producer is
+    idempotent, and stops at the first message that fails, so that none is there before it. See the guide for the options.
+    """
+
+    def __init__(
+        self,
+        *,
+        topic: str,
+        url: str,
+        config: Mapping[str, object] | None = None,
+        transactional_id: str | None = None,
+        format: Shape = "binary",
+        source: str = "",
+        dataschema: str = DEFAULT_DATASCHEMA,
+        headers: Mapping[str, str] | None = None,
+        max_in_flight: int = 10_000,
+        max_bytes: int = MEBIBYTE,
+        timeout: timedelta = timedelta(seconds=30),
+        connect_timeout: timedelta = timedelta(seconds=5),
+    ) -> None:
+        self.topic = EntryTemplate(topic, option="topic", fields=("type", "version"))
+        _require(
+            not self.topic.constant or is_topic_name(topic),
+            f"topic must be a name of up to 249 letters, digits, '.', '_' and '-', or a template, got {topic!r}.",
+        )
+        self.format = WireFormat(shape=format, source=source, dataschema=dataschema, prefix="ce_")
+        _require(max_in_flight > 0, f"max_in_flight must be positive, got {max_in_flight!r}.")
+        _require(max_bytes >= SMALLEST, f"max_bytes must be {SMALLEST} or more, got {max_bytes!r}.")
+        for name, duration in (("timeout", timeout), ("connect_timeout", connect_timeout)):
+            positive = isinstance(duration, timedelta) and duration > timedelta(0)
+            _require(positive, f"{name} must be a positive timedelta, got {duration!r}.")
+        self.options = ProducerOptions(
+            url=url,
+            config={} if config is None else config,
+            max_in_flight=max_in_flight,
+            max_bytes=max_bytes,
+            connect_timeout=connect_timeout,
+        )
+        self.transactional_id = None if transactional_id is None else _transactional(transactional_id)
+        self.headers = dict(headers or {})
+        self.timeout, self.connect_timeout = timeout, connect_timeout
+        self._links: dict[str | None, ProcessLocal[Link]] = {}
+        self._careful = False
+        self._one_by_one = False
+
+    def send(self, batch: Batch) -> Outcome:
+        if not batch.still_held():
+            return Outcome(done=0)
+        receipts = Receipts(batch.entries)
+        try:
+            self._send(batch, receipts)
+        except LeaseLost:
+            raise
+        except Exception as error:  # noqa: BLE001 - SystemError too, where librdkafka tells of a fatal error inside a callback
+            self._careful = True
+            return receipts.outcome(_unavailable(error))
+        self._careful = False
+        if self._one_by_one:
+            self._one_by_one = False
+            self._link_of(batch).close()  # the next is a quick one again
+        return receipts.outcome()
+
+    def _send(self, batch: Batch, receipts: Receipts) -> None:
+        link_of_partition = self._link_of(batch)
+        try:
+            with link_of_partition.use() as link:
+                self._publish(link, batch, receipts)
+        except Exception as error:
+            # Another worker had the partition for a while. Who has it now may take the id back, and nobody else.
+            if self.transactional_id is None or not isinstance(_unavailable(error), Fenced) or not batch.still_held():
+                raise
+            with link_of_partition.use() as link:
+                self._publish(link, batch, receipts)
+
+    def check(self) -> list[CheckMessage]:
+        problem = self.options.url_problem()
+        if problem is not None:
+            return [Error(problem, hint="Set 'url' in the consumer's OPTIONS.", id="django_eventstore.E062")]
+        problem = self.options.problem()
+        if problem is not None:
+            hint = "Look at 'config' in the consumer's OPTIONS: these are options of librdkafka."
+            return [Error(problem, hint=hint, id="django_eventstore.E063")]
+        return []
+
+    def close(self) -> None:
+        for link in list(self._links.values()):
+            link.close()
+
+    def _publish(self, link: Link, batch: Batch, receipts: Receipts) -> None:
+        publication = (Publication if self.transactional_id is None else Transaction)(
+            link=link,
+            batch=batch,
+            receipts=receipts,
+            make=self._maker(self.format.writer(log=batch.log, epoch=batch.epoch)),
+            constant=self.topic.constant,
+            max_in_flight=self.options.max_in_flight,
+            silence=self.timeout,
+            connect=self.connect_timeout,
+            careful=self._careful,
+            one_by_one=self._one_by_one,
+        )
+        try:
+            publication.run()
+        finally:
+            self._one_by_one = self._one_by_one or publication.blames_several
+
+    def _maker(self, write: Callable[[DeliveredEntry], WireEvent]) -> Callable[[DeliveredEntry], Ready]:
+        constant = self.topic.text if self.topic.constant else None
+
+        def make(entry: DeliveredEntry) -> Ready:
+            topic = constant or self.topic.fill(entry)
+            if constant is None and not is_topic_name(topic):
+                raise PermanentError(f"Kafka has no topic by the name of {topic!r}.")
+            wire = write(entry)
+            headers = {**self.headers, "content-type": wire.content_type, **wire.headers}
+            return Ready(topic, entry.stream or None, wire.body, headers)
+
+        return make
+
+    def _link_of(self, batch: Batch) -> ProcessLocal[Link]:
+        """That of the batch's partition, where each has a producer of its own."""
+        name = None
+        if self.transactional_id is not None:
+            name = self.transactional_id.format(consumer=batch.consumer, partition=batch.partition)
+        if name not in self._links:
+            link = ProcessLocal(partial(self._open, name), close=Link.close, usable=Link.is_usable)
+            self._links.setdefault(name, link)  # another thread may have been quicker
+        return self._links[name]
+
+    def _open(self, transactional_id: str | None) -> Link:
+        problem = self.options.url_problem()
+        if problem is not None:
+            raise Unavailable(problem)
+        config = self.options.producer_config(one_by_one=self._one_by_one, transactional_id=transactional_id)
+        link = Link(config, connect=self.connect_timeout)
+        if transactional_id is not None:
+            try:
+                link.begin_transactions(self.timeout.total_seconds())
+            except BaseException:
+                link.close()
+                raise
+        return link
+
+
+def _transactional(text: str) -> str:
+    """The template. Raises ValueError unless it makes an id for each partition."""
+    template = EntryTemplate(text, option="transactional_id", fields=("consumer", "partition"))
+    if template.text.format(consumer="", partition=0) == template.text.format(consumer="", partition=1):
+        raise ValueError(f"transactional_id must have the field {{partition}}: each has a producer, got {text!r}.")
+    return text
+
+
+def _unavailable(error: Exception) -> Unavailable:
+    if isinstance(error, Unavailable):
+        return error
+    problem = (Fenced if is_fence(error) else Unavailable)(f"Kafka: {reason_of(error)}")
+    problem.__cause__ = error
+    return problem
+
+
+def _require(fact: bool, otherwise: str) -> None:
+    if not fact:
+        raise ValueError(otherwise)
