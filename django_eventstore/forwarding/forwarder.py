@@ -89,6 +89,13 @@ class EventForwarder:
         for loop in self._loops:
             loop.let_go()
 
+    def tend(self) -> None:
+        """Let the sender look after what it has to do besides batches."""
+        has_nothing_to_tend = type(self.sender).tend is EventSender.tend
+        if has_nothing_to_tend or not readiness(self.consumer.name, using=self.using).ready:
+            return
+        self.sender.tend(self.consumer.name, events=self.consumer.events, using=self.using)
+
     def get_and_send(self, *, most_events: int | None = None, longest: timedelta | None = None) -> Forwarded:
         """Deliver until the end of the log, or within these bounds (by default those of the settings).
 
@@ -100,6 +107,7 @@ class EventForwarder:
         if is_frozen():
             return Forwarded()
         settings = get_settings()
+        self.tend()
         partitions = readiness(self.consumer.name, using=self.using).partitions
         return _in_turns(
             self.loops(partitions),
@@ -245,6 +253,7 @@ def _forwarder_is_kept(consumer: Consumer, using: str) -> bool:
 
 def _loops_with_work(forwarder: EventForwarder, log: LogState) -> list[ConsumerLoop]:
     """The partitions that are behind, and all of them while something that failed is due."""
+    forwarder.tend()
     if forwarder.kept:  # each asks for its state itself
         return [loop for loop in forwarder.kept if loop.is_behind(log)]
     state = readiness(forwarder.consumer.name, using=forwarder.using)
