@@ -51,8 +51,9 @@ class Job:
 class Round:
     """Runs the jobs of a batch on threads, at most ``most`` at a time that it waits for.
 
-    It is over when each job is complete, has failed, or has waited for longer than ``patience`` for one answer; or at once
-    when ``may_go_on`` says no more. ``settle`` is called on the thread of a job that was left, when it has its answer.
+    It is over when each job is complete, has failed, or has waited for longer than ``patience`` for one answer; or at
+    once when ``may_go_on``, which is asked before each request on any thread, says no more. ``settle`` is called on the
+    thread of a job that was left, when it has its answer.
     """
 
     def __init__(
@@ -134,8 +135,10 @@ class Round:
 
     def _post(self, job: Job) -> None:
         for item in job.items:
+            if not self._may_go_on():
+                return
             with self._changed:
-                if self._is_over or job.was_left or self._threads.stopping.is_set():
+                if self._is_over or job.was_left:
                     return
                 job.waits_since = self._clock()
             found = self._poster.post(job.endpoint, item)
