@@ -30,6 +30,7 @@ __all__ = [
     "create_endpoint",
     "disable",
     "enable",
+    "give_secret",
     "replay",
     "rotate_secret",
     "send_test_event",
@@ -50,14 +51,19 @@ def create_endpoint(
     It gets the events after the consumer's offset. Raises ValidationError for a URL or events that are not allowed,
     UnknownConsumer, and ImproperlyConfigured without ``cryptography``.
     """
-    secret = new_secret()
-    endpoint = Endpoint(
-        consumer=consumer, url=url, events="\n".join(events), description=description, secret=encrypt(secret)
-    )
+    endpoint = Endpoint(consumer=consumer, url=url, events="\n".join(events), description=description)
+    secret = give_secret(endpoint)
     endpoint.full_clean()
     validate_endpoint(endpoint)
     endpoint.save(using=_using())
     return endpoint, secret
+
+
+def give_secret(endpoint: Endpoint) -> str:
+    """Give one that is not saved yet its first secret, and return it."""
+    secret = new_secret()
+    endpoint.secret = encrypt(secret)
+    return secret
 
 
 def validate_endpoint(endpoint: Endpoint) -> None:
