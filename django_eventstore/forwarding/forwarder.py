@@ -89,13 +89,6 @@ class EventForwarder:
         for loop in self._loops:
             loop.let_go()
 
-    def tend(self) -> None:
-        """Let the sender look after what it has to do besides batches."""
-        has_nothing_to_tend = type(self.sender).tend is EventSender.tend
-        if has_nothing_to_tend or not readiness(self.consumer.name, using=self.using).ready:
-            return
-        self.sender.tend(self.consumer.name, events=self.consumer.events, using=self.using)
-
     def get_and_send(self, *, most_events: int | None = None, longest: timedelta | None = None) -> Forwarded:
         """Deliver until the end of the log, or within these bounds (by default those of the settings).
 
@@ -107,10 +100,11 @@ class EventForwarder:
         if is_frozen():
             return Forwarded()
         settings = get_settings()
-        self.tend()
-        partitions = readiness(self.consumer.name, using=self.using).partitions
+        state = readiness(self.consumer.name, using=self.using)
+        if not state.ready or not _tends(self):
+            return Forwarded()
         return _in_turns(
-            self.loops(partitions),
+            self.loops(state.partitions),
             events=most_events or settings.FORWARD_EVENTS,
             longest=longest or settings.FORWARD_SECONDS,
         )
@@ -134,6 +128,17 @@ def _require_autocommit(using: str) -> None:
         f"Forwarding commits as it goes, and database alias {using!r} is inside a transaction. Call it outside atomic(); "
         "with AUTOCOMMIT False, give the event store an alias of its own with AUTOCOMMIT True."
     )
+
+
+def _tends(forwarder: EventForwarder) -> bool:
+    """Let the sender look after what it has to do besides batches. Whether it could: else the consumer waits."""
+    consumer, using = forwarder.consumer, forwarder.using
+    try:
+        forwarder.sender.tend(consumer.name, events=consumer.events, using=using)
+    except Exception as error:  # noqa: BLE001 - as with what send() raises: its own consumer's trouble only
+        wait(consumer.name, error=error, policy=consumer.policy, using=using)
+        return False
+    return True
 
 
 TURN = timedelta(seconds=2)
@@ -253,12 +258,14 @@ def _forwarder_is_kept(consumer: Consumer, using: str) -> bool:
 
 def _loops_with_work(forwarder: EventForwarder, log: LogState) -> list[ConsumerLoop]:
     """The partitions that are behind, and all of them while something that failed is due."""
-    forwarder.tend()
-    if forwarder.kept:  # each asks for its state itself
+    has_nothing_to_tend = type(forwarder.sender).tend is EventSender.tend
+    if forwarder.kept and has_nothing_to_tend:  # each loop asks for its state itself
         return [loop for loop in forwarder.kept if loop.is_behind(log)]
     state = readiness(forwarder.consumer.name, using=forwarder.using)
-    if not state.ready:
+    if not state.ready or not _tends(forwarder):
         return []
+    if forwarder.kept:
+        return [loop for loop in forwarder.kept if loop.is_behind(log)]
     loops = forwarder.loops(state.partitions)
     return [loop for loop in loops if state.has_due or loop.is_behind(log)]
 

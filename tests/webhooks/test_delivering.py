@@ -524,7 +524,7 @@ def test_two_workers_do_not_catch_up_the_same_endpoint_at_once(hooks):
 
     def tick() -> None:
         for worker in workers:
-            worker.tend()
+            worker.sender.tend("webhooks", events=("test.*",), using="default")
 
     until(lambda: row(ill).offset == 40, tick)
     assert [1, *range(1, 41)] == hooks.receiver.numbers("/ill")

@@ -14,6 +14,7 @@ from tests.benchmarks.figures import (
     rabbitmq,
     record_one,
     sequencing,
+    webhooks,
     woken,
     writers,
 )
@@ -40,5 +41,6 @@ FIGURES: dict[str, Figure] = {
         open_transaction.FIGURE,
         woken.FIGURE,
         rabbitmq.FIGURE,
+        webhooks.FIGURE,
     )
 }
