@@ -91,6 +91,9 @@ class Poster:
         at, began = timezone.now(), time.monotonic()
         try:
             connection = self.connections.take(endpoint)
+        except ValueError as error:  # the rules are stricter than they were
+            return Try(item=item, at=at, seconds=0, problem=str(error)[:LONGEST_PROBLEM])
+        try:
             headers = {
                 **self.headers,
                 "User-Agent": "django-eventstore",
@@ -104,7 +107,9 @@ class Poster:
             self.connections.give_back(endpoint, connection)
         except (AddressRefused, AnswerTooLong, SecretUnreadable) as error:
             problem = str(error)
-        except (OSError, http.client.HTTPException, ValueError) as error:
+        except (http.client.HTTPException, ValueError) as error:  # their texts hold what the endpoint has said
+            problem = f"The answer is none of HTTP: {type(error).__name__}."
+        except OSError as error:
             problem = f"{type(error).__name__}: {error}"
         else:
             return Try(
@@ -115,9 +120,7 @@ class Poster:
                 problem="" if 200 <= answer.status < 300 else _meaning(answer.status),
                 retry_after=answer.retry_after,
             )
-        # The text of an error may hold what an endpoint has said.
-        readable = problem.encode("ascii", "backslashreplace").decode().replace("\0", "\\0")
-        return Try(item=item, at=at, seconds=time.monotonic() - began, problem=readable[:LONGEST_PROBLEM])
+        return Try(item=item, at=at, seconds=time.monotonic() - began, problem=problem[:LONGEST_PROBLEM])
 
 
 def keys_of(endpoint: Endpoint) -> list[bytes]:

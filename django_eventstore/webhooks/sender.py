@@ -63,6 +63,7 @@ class WebhookSender(EventSender):
         patience: timedelta = timedelta(milliseconds=500),
         max_answer: int = 64 * 1024,
         max_in_flight: int = 32,
+        max_behind: int = 8,
         retry_base: timedelta = timedelta(seconds=5),
         retry_cap: timedelta = timedelta(hours=1),
         disable_after: timedelta | None = timedelta(days=5),
@@ -83,6 +84,7 @@ class WebhookSender(EventSender):
             _require(positive, f"{name} must be a positive timedelta, got {duration!r}.")
         _require(max_answer > 0, f"max_answer must be positive, got {max_answer!r}.")
         _require(max_in_flight > 0, f"max_in_flight must be positive, got {max_in_flight!r}.")
+        _require(max_behind > 0, f"max_behind must be positive, got {max_behind!r}.")
         numbers = not isinstance(ports, str) and all(isinstance(port, int) and 0 < port < 65_536 for port in ports)
         _require(bool(numbers and ports), f"ports must be a list of port numbers, got {ports!r}.")
         self.headers = _headers(headers or {})
@@ -92,7 +94,7 @@ class WebhookSender(EventSender):
             set(self.tls) <= {"ca_certs"}, "tls takes 'ca_certs', the file of a certificate authority of your own."
         )
         self.limits = Limits(timeout=timeout, connect_timeout=connect_timeout, max_answer=max_answer)
-        self.patience, self.max_in_flight = patience, max_in_flight
+        self.patience, self.max_in_flight, self.max_behind = patience, max_in_flight, max_behind
         self.policy = DeliveryPolicy(base=retry_base, cap=retry_cap)
         self.disable_after = disable_after
         self._desk = ProcessLocal(self._make_desk, close=_Desk.close)
@@ -103,7 +105,10 @@ class WebhookSender(EventSender):
         _require_whole(batch)
         desk, receipts = self._at_desk(), Receipts(batch.entries)
         standings = self._standings(batch.consumer, batch.using)
-        jobs = self._jobs(standings.going_along(), batch, receipts)
+        first, saved = position_of(batch.entries[0]), standings.saved()
+        if first <= saved:
+            standings.set_back(first)
+        jobs = self._jobs(standings.going_along(saved), batch, receipts)
         if jobs:
             self._run(desk, standings, jobs, batch)
         for number in range(len(batch.entries)):
@@ -115,7 +120,7 @@ class WebhookSender(EventSender):
         """Begin to catch up endpoints that are behind and due, on threads; those that ran before write their attempts."""
         desk, standings = self._at_desk(), self._standings(consumer, using)
         desk.attempts.write_if_due(using=using)
-        room = self.max_in_flight - desk.catching_up
+        room = self.max_behind - desk.catching_up
         for claim in standings.claim_due(most=room) if room > 0 else []:
             job = CatchUp(
                 claim=claim,

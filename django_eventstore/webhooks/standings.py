@@ -66,20 +66,29 @@ class Standings:
 
     # --- with the consumer ---
 
-    def going_along(self) -> list[Endpoint]:
+    def saved(self) -> int:
+        """The consumer's saved offset."""
+        progress = OffsetStore(self.using).load(self.consumer)
+        return 0 if progress is None else progress.offset
+
+    def set_back(self, position: int) -> None:
+        """Endpoints on their own are to have everything from this position on, also what they had before.
+
+        The consumer had put the event aside with what came after it in its stream, and has it now. An endpoint that was left
+        behind meanwhile may have an offset above it without having had it.
+        """
+        behind = Endpoint.objects.using(self.using).filter(consumer=self.consumer, offset__gte=position)
+        behind.update(offset=position - 1, **FREE)
+
+    def going_along(self, saved: int) -> list[Endpoint]:
         """Those that are to get the batch: one read. Some of them may have events of it already, up to their ``offset``.
 
         An endpoint that has caught up joins here, where the holder of the consumer's lease begins a batch: it has all that
-        is wanted up to the consumer's saved offset, and the batch is what comes next.
+        is wanted up to the consumer's ``saved`` offset, and the batch is what comes next.
         """
         well = Q(attempts=0, claimed_until__isnull=True, milliseconds__lt=self._milliseconds)
         found = list(self._rows().filter(Q(offset__isnull=True) | well).order_by("pk"))
-        apart = [endpoint for endpoint in found if endpoint.offset is not None]
-        if not apart:
-            return found
-        saved = self._saved()
-        joined = {endpoint.pk for endpoint in apart if endpoint.offset >= saved and self._join(endpoint)}
-        return [endpoint for endpoint in found if endpoint.offset is None or endpoint.pk in joined]
+        return [endpoint for endpoint in found if endpoint.offset is None or self._joins(endpoint, saved)]
 
     def leave_behind(self, those: Sequence[Behind], *, epoch: int) -> None:
         """Give endpoints offsets of their own, before the batch that goes on without them is claimed to be done."""
@@ -110,7 +119,7 @@ class Standings:
         found = list(rows.order_by("attempts", "?")[:MOST_LOOKED_AT])
         if not found:
             return []
-        saved = self._saved()
+        saved = self.saved()
         claims: list[Claim] = []
         for endpoint in found:
             if len(claims) >= most:
@@ -170,11 +179,9 @@ class Standings:
         end: models.expressions.Combinable = DatabaseNow() + get_settings().LEASE
         return end
 
-    def _saved(self) -> int:
-        progress = OffsetStore(self.using).load(self.consumer)
-        return 0 if progress is None else progress.offset
-
-    def _join(self, endpoint: Endpoint) -> bool:
+    def _joins(self, endpoint: Endpoint, saved: int) -> bool:
+        if endpoint.offset is None or endpoint.offset < saved:
+            return False
         rows = self._rows().filter(pk=endpoint.pk, offset=endpoint.offset, claimed_until__isnull=True, attempts=0)
         return bool(rows.update(offset=None, epoch=None))
 

@@ -13,7 +13,7 @@ from django.utils import timezone
 from standardwebhooks import Webhook
 
 from django_eventstore import EventEntry, Outcome, record
-from django_eventstore.consumers import OffsetStore, set_partitions
+from django_eventstore.consumers import OffsetStore, retry, set_partitions
 from django_eventstore.exceptions import LeaseLost
 from django_eventstore.models import ConsumerState, Endpoint, EndpointAttempt, FailedDelivery
 from django_eventstore.signals import endpoint_disabled
@@ -120,6 +120,18 @@ def test_one_that_has_caught_up_goes_along_again_from_the_next_batch_on(hooks):
     hooks.forward()
     assert row(ill).offset is None
     assert [1, 1, 2, 3, 4, 5] == hooks.receiver.numbers("/ill")
+
+
+def test_one_that_has_not_caught_up_does_not_go_along(hooks):
+    record_numbers(1, 2, 3)
+    hooks.forward()
+    behind = hooks.endpoint("/behind", offset=1, epoch=1)
+    record_numbers(4)
+    (loop,) = hooks.forwarder.loops(1)
+    loop.run(most_events=10, longest=LONG)  # and nothing is tended
+    assert (4, 1, []) == (hooks.offset(), row(behind).offset, hooks.receiver.seen)
+    hooks.forward_until(lambda: hooks.is_level(behind))
+    assert [2, 3, 4] == hooks.receiver.numbers("/behind")
 
 
 @once
@@ -388,6 +400,38 @@ def test_an_event_that_cannot_be_written_is_refused_and_parked(hooks):
     hooks.forward()
     assert [2] == hooks.receiver.numbers("/in")
     assert ["parked"] == list(FailedDelivery.objects.values_list("state", flat=True))
+
+
+@once
+def test_an_event_that_was_put_aside_reaches_one_that_was_left_behind_after_it(hooks):
+    """The stream of an event that cannot be written waits in the consumer, and endpoints go on without it."""
+    ill = hooks.endpoint("/ill")
+    record_one(1, stream="a\x01b")
+    record_one(2, stream="a\x01b")
+    hooks.use(format="json")
+    json = hooks.forwarder
+    hooks.use()
+    hooks.forward()
+    hooks.receiver.answers["/ill"] = refusing(500)
+    record_one(3, stream="c")
+    hooks.forward()
+    assert 2 == row(ill).offset  # it had neither 1 nor 2
+    hooks.receiver.answers["/ill"] = accept
+    (failed,) = FailedDelivery.objects.all()
+    retry([failed], by="", reason="another format")
+    hooks.forwarder = json
+    hooks.forward_until(lambda: not FailedDelivery.objects.exists() and hooks.is_level(ill))
+    numbers = [request.event.get("payload", request.event.get("data"))["n"] for request in hooks.receiver.seen]
+    assert {1, 2, 3} == set(numbers)
+
+
+@once
+def test_the_text_of_an_answer_is_shown_to_nobody(hooks):
+    found = hooks.endpoint("/in")
+    hooks.receiver.answers["/in"] = lambda handler, request: handler.wfile.write(b"root:x:0:0\r\n")
+    record_numbers(1)
+    hooks.forward()
+    assert "The answer is none of HTTP: BadStatusLine." == row(found).problem
 
 
 @once

@@ -15,7 +15,7 @@ from tests.delivery import record_numbers
 from tests.processes import ROOT, child_environment
 from tests.webhooks.certificates import make_certificate, server_context
 from tests.webhooks.conftest import SENDER, Hooks, row
-from tests.webhooks.receiver import receiving, slowly
+from tests.webhooks.receiver import hang, receiving, slowly
 
 pytestmark = pytest.mark.sqlite
 NOTHING = timedelta(0)
@@ -37,6 +37,7 @@ NOTHING = timedelta(0)
         ({"disable_after": NOTHING}, "disable_after must be"),
         ({"max_answer": 0}, "max_answer must be"),
         ({"max_in_flight": 0}, "max_in_flight must be"),
+        ({"max_behind": 0}, "max_behind must be"),
         ({"ports": ()}, "ports must be"),
         ({"ports": "443"}, "ports must be"),
         ({"ports": [0]}, "ports must be"),
@@ -123,6 +124,18 @@ def test_no_more_requests_are_waited_for_than_allowed(hooks):
     record_numbers(1)
     hooks.forward()
     assert (6, 2) == (len(hooks.receiver.seen), most[0])
+
+
+def test_no_more_endpoints_are_caught_up_at_once_than_allowed(hooks):
+    hooks.use(max_behind=1, timeout=timedelta(seconds=25))
+    record_numbers(1)
+    hooks.forward()
+    found = [hooks.endpoint(f"/{number}", offset=0, epoch=1) for number in range(3)]
+    for number in range(3):
+        hooks.receiver.answers[f"/{number}"] = hang
+    for _ in range(3):
+        hooks.forward()
+    assert 1 == sum(row(each).claimed_until is not None for each in found)
 
 
 def test_a_port_that_is_not_allowed_is_not_connected_to(hooks):
