@@ -13,7 +13,9 @@ def make_certificate(directory: Path, name: str) -> tuple[str, str]:
     certificate, key = f"{stem}.pem", f"{stem}.key"
     kind = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=test"]
     files = ["-keyout", key, "-out", certificate]
-    command = ["openssl", "req", "-x509", *kind, "-addext", f"subjectAltName={name}", *files]
+    # Since Python 3.13 an authority must say that it may sign.
+    extensions = ["-addext", f"subjectAltName={name}", "-addext", "keyUsage=critical,digitalSignature,keyCertSign"]
+    command = ["openssl", "req", "-x509", *kind, *extensions, *files]
     subprocess.run(command, check=True, capture_output=True, timeout=60)
     return certificate, key
 

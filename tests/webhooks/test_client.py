@@ -31,9 +31,9 @@ from tests.webhooks.receiver import (
 pytestmark = pytest.mark.no_database
 
 RULES = Rules(allow_http=True, allow_private=True, ports=frozenset(range(1, 65_536)))
-SHORT = {"timeout": timedelta(seconds=0.5)}
+SHORT = {"timeout": timedelta(seconds=0.3)}
 BOUND = 20
-"""Seconds in which a wait of half a second has ended on any machine."""
+"""Seconds in which a short wait has ended on any machine."""
 
 Connect = Callable[..., Connection]
 
@@ -230,6 +230,6 @@ def test_a_certificate_of_another_name_is_an_error(encrypted, certificates, conn
 def test_a_server_that_does_not_answer_the_handshake_ends_when_its_time_is_over(connect):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"https://127.0.0.1:{silent.getsockname()[1]}/"
-        connection = connect(url, connect_timeout=timedelta(seconds=0.5))
+        connection = connect(url, connect_timeout=timedelta(seconds=0.3))
         with pytest.raises(TimeoutError):
             connection.post(b"{}", {})

@@ -153,10 +153,10 @@ def test_the_batch_waits_for_no_endpoint_that_hangs(hooks):
     hooks.endpoint("/well")
     hooks.receiver.answers["/dead"] = hang
     began = time.monotonic()
-    for number in range(1, 21):
+    for number in range(1, 9):
         record_numbers(number)
         hooks.forward()
-    assert list(range(1, 21)) == hooks.receiver.numbers("/well")
+    assert list(range(1, 9)) == hooks.receiver.numbers("/well")
     assert time.monotonic() - began < LONG.total_seconds()
     assert (0, [1]) == (row(dead).offset, hooks.receiver.numbers("/dead"))
     assert row(dead).claimed_until is not None  # its thread still waits
@@ -164,7 +164,7 @@ def test_the_batch_waits_for_no_endpoint_that_hangs(hooks):
     hooks.receiver.answers["/dead"] = accept
     hooks.receiver.going_on.set()
     hooks.forward_until(lambda: hooks.is_level(dead))
-    assert [1, *range(1, 21)] == hooks.receiver.numbers("/dead")
+    assert [1, *range(1, 9)] == hooks.receiver.numbers("/dead")
 
 
 @once
@@ -182,23 +182,25 @@ def test_more_endpoints_that_hang_than_may_be_in_flight_hold_nobody_up(hooks):
     assert 6 == Endpoint.objects.filter(offset=0, claimed_until__isnull=False).count()
 
 
+@once
 def test_one_that_is_slow_has_its_events_at_its_own_pace(hooks):
     hooks.use(patience=timedelta(milliseconds=50))
     slow = hooks.endpoint("/slow")
     hooks.endpoint("/fast")
-    hooks.receiver.answers["/slow"] = slowly(0.2)
-    record_numbers(*range(1, 6))
+    hooks.receiver.answers["/slow"] = slowly(0.15)
+    record_numbers(*range(1, 4))
     hooks.forward()
-    assert list(range(1, 6)) == hooks.receiver.numbers("/fast")
+    assert list(range(1, 4)) == hooks.receiver.numbers("/fast")
     hooks.forward_until(lambda: hooks.is_level(slow))
-    assert list(range(1, 6)) == hooks.receiver.numbers("/slow")
+    assert list(range(1, 4)) == hooks.receiver.numbers("/slow")
     assert (0, None) == (row(slow).attempts, row(slow).failing_since)  # nothing is wrong with it
-    record_numbers(6)
+    record_numbers(4)
     hooks.forward()
     assert row(slow).offset is not None  # it would hold the others up
-    hooks.forward_until(lambda: 6 in hooks.receiver.numbers("/slow"))
+    hooks.forward_until(lambda: 4 in hooks.receiver.numbers("/slow"))
 
 
+@once
 def test_what_nobody_of_them_wants_is_passed_over_by_one_that_is_behind(hooks):
     ill = hooks.endpoint("/ill", events=OTHER)
     hooks.receiver.answers["/ill"] = refusing(500)
@@ -216,7 +218,7 @@ def test_what_nobody_of_them_wants_is_passed_over_by_one_that_is_behind(hooks):
 
 
 @once
-@pytest.mark.parametrize("status", [301, 302, 308, 400, 404, 500])
+@pytest.mark.parametrize("status", [302, 400, 500])
 def test_an_answer_that_is_no_success_is_a_failure(hooks, status):
     found = hooks.endpoint("/in")
     hooks.receiver.answers["/in"] = refusing(status, Location=hooks.receiver.url("/secret"))
@@ -364,6 +366,7 @@ def test_both_secrets_sign_while_they_overlap(hooks):
 # --- what costs and what is refused ---
 
 
+@once
 def test_a_thousand_idle_endpoints_cost_a_tick_one_read(hooks):
     record_numbers(1)
     hooks.forward()

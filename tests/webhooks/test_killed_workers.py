@@ -12,9 +12,14 @@ from tests.delivery import record_numbers
 from tests.webhooks.conftest import Hooks, until
 from tests.webhooks.receiver import Handler, Request, accept, refusing, slowly
 
-KILLS = 10 if os.environ.get("EVENTSTORE_TEST_LONG") else 1
+LONG = bool(os.environ.get("EVENTSTORE_TEST_LONG"))
+KILLS = 10 if LONG else 1
 EVENTS = 40 * (KILLS + 1)
+"""The long form kills more often, and on every database."""
 PATHS = ("/well", "/slow", "/moody")
+
+if not LONG:
+    pytestmark = pytest.mark.postgresql
 
 
 def moody(handler: Handler, request: Request) -> None:
