@@ -164,11 +164,10 @@ def test_nobody_listening_is_an_error(connect, unused_port):
 
 
 @pytest.fixture
-def unused_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-    return port
+def unused_port() -> Iterator[int]:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))  # and it does not listen
+        yield silent.getsockname()[1]
 
 
 def test_retry_after_is_read_in_seconds_and_as_a_date(receiver, connect):

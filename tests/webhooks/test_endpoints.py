@@ -42,8 +42,8 @@ def declared(settings):
     }
 
 
-def test_a_registered_endpoint_gets_events_and_its_secret_is_shown_once(hooks, declared):
-    endpoint, secret = create_endpoint(hooks.receiver.url("/in"), events=["test.*", "x.y"], description="Till")
+def test_a_registered_endpoint_gets_events_and_its_secret_is_shown_once(calm, declared):
+    endpoint, secret = create_endpoint(calm.receiver.url("/in"), events=["test.*", "x.y"], description="Till")
     assert secret.startswith("whsec_")
     assert secret == decrypt(row(endpoint).secret)
     assert ("test.*", "x.y") == row(endpoint).patterns
@@ -51,7 +51,7 @@ def test_a_registered_endpoint_gets_events_and_its_secret_is_shown_once(hooks, d
     forwarder = EventForwarder("webhooks")
     forwarder.get_and_send()
     forwarder.sender.close()
-    assert [1] == hooks.receiver.numbers("/in")
+    assert [1] == calm.receiver.numbers("/in")
 
 
 @pytest.mark.django_db
@@ -92,26 +92,26 @@ def test_without_the_extra_none_can_be_registered(declared, monkeypatch):
         create_endpoint("https://example.com/", consumer="strict")
 
 
-def test_a_rotated_secret_signs_beside_the_one_before(hooks):
-    endpoint = hooks.endpoint("/in")
+def test_a_rotated_secret_signs_beside_the_one_before(calm):
+    endpoint = calm.endpoint("/in")
     before = decrypt(endpoint.secret)
     secret = rotate_secret(endpoint, overlap=timedelta(hours=3))
     now = row(endpoint)
     assert (secret, before) == (decrypt(now.secret), decrypt(now.previous_secret))
     assert timedelta(hours=2) < now.previous_until - timezone.now() <= timedelta(hours=3)
     record_numbers(1)
-    hooks.forward()
-    assert 2 == len(hooks.receiver.seen[0].headers["webhook-signature"].split())
+    calm.forward()
+    assert 2 == len(calm.receiver.seen[0].headers["webhook-signature"].split())
     with pytest.raises(ValueError, match="negative"):
         rotate_secret(endpoint, overlap=timedelta(seconds=-1))
 
 
-def test_a_stolen_secret_is_rotated_without_an_overlap(hooks):
-    endpoint = hooks.endpoint("/in")
+def test_a_stolen_secret_is_rotated_without_an_overlap(calm):
+    endpoint = calm.endpoint("/in")
     rotate_secret(endpoint, overlap=timedelta(0))
     record_numbers(1)
-    hooks.forward()
-    assert 1 == len(hooks.receiver.seen[0].headers["webhook-signature"].split())
+    calm.forward()
+    assert 1 == len(calm.receiver.seen[0].headers["webhook-signature"].split())
 
 
 def test_a_disabled_endpoint_gets_what_it_has_missed_when_it_is_enabled(hooks):
@@ -129,15 +129,15 @@ def test_a_disabled_endpoint_gets_what_it_has_missed_when_it_is_enabled(hooks):
     assert [1, 2, 3] == hooks.receiver.numbers("/in")
 
 
-def test_a_disabled_endpoint_goes_without_what_it_has_missed_when_that_is_wanted(hooks):
-    endpoint = hooks.endpoint("/in")
+def test_a_disabled_endpoint_goes_without_what_it_has_missed_when_that_is_wanted(calm):
+    endpoint = calm.endpoint("/in")
     disable(endpoint)
     record_numbers(1, 2)
-    hooks.forward()
+    calm.forward()
     enable(endpoint, missed=False)
     record_numbers(3)
-    hooks.forward()
-    assert [3] == hooks.receiver.numbers("/in")
+    calm.forward()
+    assert [3] == calm.receiver.numbers("/in")
 
 
 def test_one_that_is_gone_and_enabled_begins_with_the_event_that_it_did_not_take(hooks):
@@ -182,28 +182,28 @@ def test_the_event_that_an_endpoint_does_not_take_can_be_skipped(hooks, declared
     assert skip(endpoint) is None  # nothing is wrong any more
 
 
-def test_a_test_event_is_posted_at_once_and_kept_with_the_attempts(hooks, declared):
-    endpoint = hooks.endpoint("/in")
+def test_a_test_event_is_posted_at_once_and_kept_with_the_attempts(calm, declared):
+    endpoint = calm.endpoint("/in")
     found = send_test_event(endpoint)
     assert (True, 204) == (found.accepted, found.status)
-    (request,) = hooks.receiver.seen
+    (request,) = calm.receiver.seen
     assert ("webhooks.Test", {"test": True}) == (request.event["type"], request.event["data"])
     (kept,) = EndpointAttempt.objects.filter(endpoint=endpoint)
     assert ("webhooks.Test", None, 204) == (kept.type, kept.position, kept.status)
 
 
-def test_a_test_event_that_fails_says_why_and_changes_nothing(hooks, declared):
-    endpoint = hooks.endpoint("/in")
-    hooks.receiver.answers["/in"] = refusing(410)
+def test_a_test_event_that_fails_says_why_and_changes_nothing(calm, declared):
+    endpoint = calm.endpoint("/in")
+    calm.receiver.answers["/in"] = refusing(410)
     found = send_test_event(endpoint)
     assert (False, "The answer is 410: the endpoint is gone.") == (found.accepted, found.problem)
     assert (True, 0, None) == (row(endpoint).active, row(endpoint).attempts, row(endpoint).offset)
 
 
-def test_a_test_event_goes_to_no_address_that_is_not_allowed(hooks, declared):
-    endpoint = hooks.endpoint("/in", consumer="strict")
+def test_a_test_event_goes_to_no_address_that_is_not_allowed(calm, declared):
+    endpoint = calm.endpoint("/in", consumer="strict")
     Endpoint.objects.filter(pk=endpoint.pk).update(url="https://127.1/")
     assert "must not connect to" in send_test_event(row(endpoint)).problem
     Endpoint.objects.filter(pk=endpoint.pk).update(url="http://example.com/")
     assert "Only https" in send_test_event(row(endpoint)).problem
-    assert [] == hooks.receiver.seen
+    assert [] == calm.receiver.seen

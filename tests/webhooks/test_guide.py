@@ -46,12 +46,12 @@ def test_an_endpoint_is_registered_as_the_guide_says() -> None:
 
 
 @pytest.mark.parametrize("function", ["verified", "verified_by_hand"])
-def test_a_receiver_verifies_as_the_guide_says(hooks, function: str) -> None:
+def test_a_receiver_verifies_as_the_guide_says(calm, function: str) -> None:
     verify, secret = defined(LIBRARY, BY_HAND)[function], new_secret()
-    hooks.endpoint("/in", secret=secret)
+    calm.endpoint("/in", secret=secret)
     record_numbers(1)
-    hooks.forward()
-    (request,) = hooks.receiver.seen
+    calm.forward()
+    (request,) = calm.receiver.seen
     assert {"n": 1} == verify(secret, request.headers, request.body)["data"]
 
 
