@@ -18,6 +18,8 @@ __all__ = ["Job", "Round"]
 
 LOOK_EVERY = 0.05
 """Seconds between two looks at the clock, while nothing happens."""
+TOLD_WITHIN = 60
+"""Seconds that a thread waits to hear that its row was marked."""
 
 
 class Job:
@@ -128,10 +130,9 @@ class Round:
                 job.is_running = False
                 self._changed.notify_all()
             self._attempts.add(job.endpoint.pk, job.tries)
-        if job.was_left:
-            job.marked.wait()
-            if job.claim is not None:
-                self._settle(job.claim, job)
+        # Who runs the batch may have died of an error; then the row is not marked, and the batch comes again.
+        if job.was_left and job.marked.wait(TOLD_WITHIN) and job.claim is not None:
+            self._settle(job.claim, job)
 
     def _post(self, job: Job) -> None:
         for item in job.items:

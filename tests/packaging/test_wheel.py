@@ -173,7 +173,9 @@ def test_no_requirement_has_an_upper_cap(built: Distributions) -> None:
 
 
 def test_the_extras_are_those_that_something_uses(built: Distributions) -> None:
-    assert {"postgres", "mysql", "test", "lint", "docs"} == set(built.metadata.get_all("Provides-Extra", []))
+    assert {"postgres", "mysql", "webhooks", "test", "lint", "docs"} == set(
+        built.metadata.get_all("Provides-Extra", [])
+    )
 
 
 @pytest.mark.parametrize("version", ["Python :: 3.10", "Python :: 3.11", "Python :: 3.12", "Python :: 3.13"])
