@@ -46,9 +46,9 @@ class AttemptBook:
         """Write what has gathered, and remove what is older than the last ones. An error is logged, and those are lost."""
         with self._lock:
             gathered, self._gathered = self._gathered, {}
-            self._written_at = time.monotonic()
         if not gathered:
             return
+        self._written_at = time.monotonic()
         try:
             with transaction.atomic(using=using):
                 _write(gathered, using=using)

@@ -468,6 +468,16 @@ def test_a_consumer_of_webhooks_that_is_divided_waits_and_says_why(hooks):
     assert [1] == hooks.receiver.numbers("/in")
 
 
+@once
+def test_in_a_test_case_no_thread_catches_up(calm):
+    found = calm.endpoint("/in")
+    calm.receiver.answers["/in"] = in_turn(refusing(500), accept)
+    record_numbers(1)
+    for _ in range(3):
+        calm.forward()
+    assert (0, [1]) == (row(found).offset, calm.receiver.numbers("/in"))
+
+
 def test_the_last_twenty_attempts_are_kept(hooks):
     found = hooks.endpoint("/in")
     hooks.receiver.answers["/in"] = in_turn(*[accept] * 29, refusing(418), accept)
