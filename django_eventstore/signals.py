@@ -12,6 +12,7 @@ __all__ = [
     "consumer_resumed",
     "consumer_waiting",
     "delivery_failed",
+    "endpoint_disabled",
     "event_recorded",
     "events_committed",
     "handler_failed",
@@ -52,6 +53,9 @@ consumer_paused = Signal()
 
 consumer_resumed = Signal()
 """A consumer was resumed. Argument: ``consumer``."""
+
+endpoint_disabled = Signal()
+"""A webhook endpoint is not sent to any more: it is gone, or has failed for too long. Arguments: ``endpoint``, ``reason``."""
 
 handler_failed = Signal()
 """A handler with ``mode="after_commit"`` raised; it is not called again. Arguments: ``handler``, ``entry``, ``error``."""

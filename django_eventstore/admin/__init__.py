@@ -1,5 +1,5 @@
 """The log and its consumers in Django's admin, on the default site. Each module registers what it shows."""
 
-from . import consumers, decisions, entries, epochs, failures
+from . import consumers, decisions, endpoints, entries, epochs, failures
 
-__all__ = ["consumers", "decisions", "entries", "epochs", "failures"]
+__all__ = ["consumers", "decisions", "endpoints", "entries", "epochs", "failures"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..exceptions import EventStoreError
-from ..models import ConsumerOffset, ConsumerState, FailedDelivery, Lease, SlotOffset
+from ..models import ConsumerOffset, ConsumerState, Endpoint, FailedDelivery, Lease, SlotOffset
 from ..models.fields import DatabaseNow
 from .definition import Consumer, declared_consumers
 from .leases import LONG_AGO
@@ -30,7 +30,8 @@ class Standing:
 
 
 def rename(old: str, new: Consumer, *, using: str, again: bool = False) -> Standing:
-    """Let ``new`` go on where ``old`` stands, with its partitions, its pause and its failed deliveries; nothing is lost.
+    """Let ``new`` go on where ``old`` stands, with its partitions, its pause, its failed deliveries and its endpoints of
+    webhooks; nothing is lost.
 
     What had been decided about deliveries of ``old`` stays written under that name. ``new`` must not have delivered
     anything by itself yet, or it has those events again: ``again`` says that it may. Raises EventStoreError when ``old`` is
@@ -56,7 +57,7 @@ def rename(old: str, new: Consumer, *, using: str, again: bool = False) -> Stand
         ahead = list(SlotOffset.objects.using(using).filter(consumer=old).values("slot", "offset"))
         SlotOffset.objects.using(using).filter(consumer=old).delete()
         SlotOffset.objects.using(using).bulk_create(SlotOffset(consumer=new.name, **slot) for slot in ahead)
-        for rows in (ConsumerOffset, FailedDelivery):
+        for rows in (ConsumerOffset, FailedDelivery, Endpoint):
             rows._default_manager.using(using).filter(consumer=old).update(consumer=new.name)
     return standing
 

@@ -111,9 +111,11 @@ class EventForwarder:
             return Forwarded()
         settings = get_settings()
         with _errors_of(self.using):
-            partitions = readiness(self.consumer.name, using=self.using).partitions
+            state = readiness(self.consumer.name, using=self.using)
+            if not state.ready or not _tends(self):
+                return Forwarded()
             return _in_turns(
-                self.loops(partitions),
+                self.loops(state.partitions),
                 events=most_events or settings.FORWARD_EVENTS,
                 longest=longest or settings.FORWARD_SECONDS,
             )
@@ -143,6 +145,17 @@ def _errors_of(using: str) -> AbstractContextManager[None]:
     """Raises as Django's what a driver raises as a cursor is closed: Django itself lets that through as it is."""
     wrapper: AbstractContextManager[None] = connections[using].wrap_database_errors
     return wrapper
+
+
+def _tends(forwarder: EventForwarder) -> bool:
+    """Let the sender look after what it has to do besides batches. Whether it could: else the consumer waits."""
+    consumer, using = forwarder.consumer, forwarder.using
+    try:
+        forwarder.sender.tend(consumer.name, events=consumer.events, using=using)
+    except Exception as error:  # noqa: BLE001 - as with what send() raises: its own consumer's trouble only
+        wait(consumer.name, error=error, policy=consumer.policy, using=using)
+        return False
+    return True
 
 
 TURN = timedelta(seconds=2)
@@ -289,11 +302,14 @@ def _forwarder_is_kept(consumer: Consumer, using: str) -> bool:
 
 def _loops_with_work(forwarder: EventForwarder, log: LogState) -> list[ConsumerLoop]:
     """The partitions that are behind, and all of them while something that failed is due."""
-    if forwarder.kept:  # each asks for its state itself
+    has_nothing_to_tend = type(forwarder.sender).tend is EventSender.tend
+    if forwarder.kept and has_nothing_to_tend:  # each loop asks for its state itself
         return [loop for loop in forwarder.kept if loop.is_behind(log)]
     state = readiness(forwarder.consumer.name, using=forwarder.using)
-    if not state.ready:
+    if not state.ready or not _tends(forwarder):
         return []
+    if forwarder.kept:
+        return [loop for loop in forwarder.kept if loop.is_behind(log)]
     loops = forwarder.loops(state.partitions)
     return [loop for loop in loops if state.has_due or loop.is_behind(log)]
 

@@ -1,6 +1,7 @@
 """The tables: one file a noun. Some belong to one database only and stay empty on the others."""
 
 from .consumers import ConsumerOffset, ConsumerState, Heartbeat, InboxKey, Lease, SlotOffset
+from .endpoints import Endpoint, EndpointAttempt
 from .entries import EventEntry, EventKey, StreamVersion
 from .failures import DeliveryDecision, DeliveryRequest, DeliveryState, FailedDelivery
 from .log import Epoch, Head, Pending, Shown, Tick
@@ -12,6 +13,8 @@ __all__ = [
     "DeliveryDecision",
     "DeliveryRequest",
     "DeliveryState",
+    "Endpoint",
+    "EndpointAttempt",
     "Epoch",
     "EventEntry",
     "EventKey",

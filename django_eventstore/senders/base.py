@@ -49,6 +49,14 @@ class EventSender(ABC):
         and the consumer waits and tries again.
         """
 
+    def tend(self, consumer: str, *, events: Sequence[str], using: str) -> None:  # noqa: B027 - most have nothing to tend
+        """Called by each tick, before its batches, unless the consumer is paused or waits for its sender.
+
+        For what a sender has to do when no event comes, such as receivers that are behind the consumer. No lease is held,
+        and any number of processes may call it at the same time; it starts what it wants to do, and returns at once.
+        ``events``: the consumer's filter.
+        """
+
     def check(self) -> list[CheckMessage]:
         """System check messages about this sender's options. Connects to nothing."""
         return []

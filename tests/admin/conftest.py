@@ -27,6 +27,7 @@ def viewer(db: None) -> Client:
         "view_epoch",
         "view_faileddelivery",
         "view_deliverydecision",
+        "view_endpoint",
     ]
     user.user_permissions.add(*Permission.objects.filter(codename__in=wanted))
     client = Client()

@@ -15,6 +15,7 @@ from django_eventstore.models import (
     ConsumerOffset,
     ConsumerState,
     DeliveryDecision,
+    Endpoint,
     FailedDelivery,
     InboxKey,
     Lease,
@@ -254,6 +255,17 @@ class TestRename:
         tick()
 
         assert [("invoicing", 1)] == received
+
+    def test_webhook_endpoints_go_along(self, declare: Declare, received: Received) -> None:
+        declare(billing={})
+        save(1)
+        tick()
+        Endpoint.objects.create(consumer="billing", url="https://example.com/", secret="", offset=0)
+        declare(invoicing={})
+
+        run("eventstore_consumers", "rename", "billing", "invoicing")
+
+        assert [("invoicing", 0)] == list(Endpoint.objects.values_list("consumer", "offset"))
 
     def test_a_new_one_that_has_been_at_work_is_refused_until_it_may_repeat(
         self, declare: Declare, received: Received

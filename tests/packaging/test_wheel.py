@@ -173,7 +173,7 @@ def test_no_requirement_has_an_upper_cap(built: Distributions) -> None:
 
 
 def test_the_extras_are_those_that_something_uses(built: Distributions) -> None:
-    extras = {"postgres", "mysql", "kafka", "nats", "redis", "otel", "test", "lint", "docs"}
+    extras = {"postgres", "mysql", "kafka", "nats", "redis", "webhooks", "otel", "test", "lint", "docs"}
     assert extras == set(built.metadata.get_all("Provides-Extra", []))
 
 

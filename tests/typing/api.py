@@ -77,6 +77,8 @@ from django_eventstore.testing import (
     drain,
     freeze_forwarding,
 )
+from django_eventstore.webhooks import WebhookSender, create_endpoint, rotate_secret
+from django_eventstore.webhooks import skip as skip_event
 
 
 @event("orders.OrderCancelled", version=1)
@@ -336,3 +338,12 @@ number_sent: int = testing_with_functions(Order())
 
 async def testing_async() -> Drained:
     return await adrain(faults=Faults.all(seed=3))
+
+
+def register_and_look_after_an_endpoint(url: str) -> str:
+    endpoint, secret = create_endpoint(url, events=["orders.*"], description="Till")
+    sender: EventSender = WebhookSender(timeout=timedelta(seconds=5), ports=[443], headers={"X-Tenant": "7"})
+    sender.tend("webhooks", events=("orders.*",), using="default")
+    rotated: str = rotate_secret(endpoint, overlap=timedelta(hours=1))
+    skipped: int | None = skip_event(endpoint)
+    return f"{secret} {rotated} {skipped}"

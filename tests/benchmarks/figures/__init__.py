@@ -17,6 +17,7 @@ from tests.benchmarks.figures import (
     record_one,
     redis,
     sequencing,
+    webhooks,
     woken,
     writers,
 )
@@ -46,5 +47,6 @@ FIGURES: dict[str, Figure] = {
         kafka.FIGURE,
         nats.FIGURE,
         redis.FIGURE,
+        webhooks.FIGURE,
     )
 }
