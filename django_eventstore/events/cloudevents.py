@@ -156,7 +156,8 @@ def dataschema_template(text: str) -> EntryTemplate:
 
 def rfc3339(moment: datetime) -> str:
     """RFC 3339 in UTC, with all six digits of the microsecond. A naive one (USE_TZ = False) is local time."""
-    return moment.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    # strftime() takes half as long again, and does not pad years on every platform.
+    return moment.astimezone(timezone.utc).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
 
 
 def trace_of(metadata: str) -> Mapping[str, str]:
