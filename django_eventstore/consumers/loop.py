@@ -122,7 +122,8 @@ class ConsumerLoop:
             return Run()
         if not page.entries and not state.has_due and page.next_offset - progress.offset < UNSAVED_SKIP:
             self._remember(progress, page.next_offset, page)
-            if state.failed:  # what had failed is not wanted any more
+            # What had failed is not wanted any more; of several partitions it may be another's.
+            if state.failed and self._share.count == 1:
                 clear_wait(self.consumer.name, using=self.using)
             return Run(more=not page.complete and page.next_offset > start)
         self._keeper.release_lost()

@@ -10,7 +10,7 @@ from django.test import TestCase
 from django.test.utils import CaptureQueriesContext
 
 from django_eventstore import EventStore, OffsetStore, Outcome
-from django_eventstore.consumers import ConsumerLoop, acquire, move, pause, resume
+from django_eventstore.consumers import ConsumerLoop, Partition, acquire, move, pause, resume, set_partitions
 from django_eventstore.consumers import loop as loop_module
 from django_eventstore.delivery import DeliveryPolicy
 from django_eventstore.exceptions import EpochChanged
@@ -478,6 +478,35 @@ def test_a_failure_of_what_is_not_wanted_any_more_is_cleared(loop, sender):
     loop.run(**ENOUGH)
     retry_now()
     assert 0 == loop_of(events=("test.Other",)).run(**ENOUGH).delivered
+    assert (0, "") == (state_of().attempts, state_of().error)
+
+
+def test_a_partition_without_events_clears_no_failure_of_another(sender):
+    def part(number):
+        return ConsumerLoop(
+            consumer=consumer(),
+            deliver=sender.send,
+            using="default",
+            lease=MINUTE,
+            partition=Partition(consumer="numbers", number=number, count=2),
+        )
+
+    set_partitions(consumer(), 2, using="default")
+    record_numbers(1)  # one stream, and so in one partition
+    sender.script = unavailable
+    for number in range(2):
+        part(number).run(**ENOUGH)
+    retry_now()
+    for number in reversed(range(2)):
+        part(number).run(**ENOUGH)
+    assert 2 == state_of().attempts
+    retry_now()
+    for number in range(2):
+        part(number).run(**ENOUGH)
+    assert 3 == state_of().attempts
+    sender.script = None
+    retry_now()
+    assert [0, 1] == sorted(part(number).run(**ENOUGH).delivered for number in range(2))
     assert (0, "") == (state_of().attempts, state_of().error)
 
 
