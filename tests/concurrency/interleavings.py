@@ -11,7 +11,7 @@ from unittest import mock
 
 from django.db import connections
 
-from django_eventstore.store import event_store
+from django_eventstore.store import pages
 from django_eventstore.store.reading import Extract
 from tests.concurrency.events import Alpha, Beta, Gamma
 from tests.concurrency.reader import Follower
@@ -140,7 +140,7 @@ def match_between_select_and_head(stage: Stage) -> None:
 
 @contextmanager
 def _after_select(meanwhile: Callable[[], None]) -> Iterator[None]:
-    selecting = event_store.read
+    selecting = pages.read
     waiting = [meanwhile]
 
     def read(**arguments: object) -> Extract:
@@ -149,7 +149,7 @@ def _after_select(meanwhile: Callable[[], None]) -> Iterator[None]:
             waiting.pop()()
         return extract
 
-    with mock.patch.object(event_store, "read", read):
+    with mock.patch.object(pages, "read", read):
         yield
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from unittest import mock
 
 from django_eventstore.sql import sql_text
-from django_eventstore.store import event_store
+from django_eventstore.store import pages
 from django_eventstore.store.sequencing import mysql, sequencer
 
 
@@ -40,7 +40,7 @@ def sequence_anywhere() -> list[Any]:
     def sequence(using: str) -> Any:
         return sequencer(using).run()
 
-    return [mock.patch.object(event_store, "sequence", sequence)]
+    return [mock.patch.object(pages, "sequence", sequence)]
 
 
 def pass_with(*changes: tuple[str, str]) -> Callable[[], list[Any]]:

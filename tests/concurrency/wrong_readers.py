@@ -9,7 +9,7 @@ from unittest import mock
 
 from django_eventstore import EventStore
 from django_eventstore.models import EventEntry
-from django_eventstore.store import Page, event_store, log_state
+from django_eventstore.store import Page, log_state, pages
 
 COLUMNS = ", ".join(f"e.{field.column}" for field in EventEntry._meta.concrete_fields)
 BY_ID = "SELECT i.id, i.id AS place FROM eventstore_entry i"
@@ -23,7 +23,7 @@ def reads_by(source: str) -> Callable[[], list[Any]]:
     def get(
         self: EventStore, offset: int = 0, limit: int = 100, *, types: Any = (), stream: Any = None, epoch: Any = None
     ) -> Page:
-        event_store.sequence(self.using)  # so that the log exists and only the reader is wrong
+        pages.sequence(self.using)  # so that the log exists and only the reader is wrong
         state = log_state(self.using)
         rows = EventEntry.objects.using(self.using).raw(
             f"SELECT {COLUMNS}, q.place AS position FROM ({source}) q JOIN eventstore_entry e ON e.id = q.id "
