@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 from confluent_kafka import KafkaError
@@ -72,15 +73,28 @@ def test_partitions_have_producers_of_their_own(tansu):
     assert {"test-contract-0", "test-contract-1"} == set(sender._links)
 
 
-def test_a_message_that_is_refused_is_left_out_and_the_others_are_committed(mock):
+def test_a_message_that_is_refused_is_left_out_and_the_others_are_committed():
     entries = contract.entries(5)
     entries[2].payload = '{"text":"%s"}' % ("x" * BATCH_BYTES)
-    # Three requests: what is before the large one, the large one, and what is behind it.
-    kafka_of(mock).fail_requests(0, KafkaError.MSG_SIZE_TOO_LARGE)
-    outcome = mock.sender(transactional_id=ID).send(contract.batch(entries))
-    assert (5, {3}) == (outcome.done, set(outcome.refused))
-    assert isinstance(outcome.refused[3], PermanentError)
-    assert {name for name in wanted(entries) if name != str(entries[2].event_id)} == set(ids(mock.read(4)))
+    outcome, mock = None, None
+    with ExitStack() as stack:
+        # librdkafka now and then tells of what was purged behind the message and not of the message: then nothing is known
+        # of it, nothing is claimed, and the batch comes again. The mock cluster has only one error to give.
+        for _ in range(3):
+            mock = stack.enter_context(mock_ground())
+            # Three requests: what is before the large one, the large one, and what is behind it.
+            sender = mock.sender(transactional_id=ID, config={"linger.ms": 100})
+            kafka_of(mock).fail_requests(0, KafkaError.MSG_SIZE_TOO_LARGE)
+            try:
+                outcome = sender.send(contract.batch(entries))
+                break
+            except Unavailable as error:
+                if "Purged" not in str(error):
+                    raise
+        assert outcome is not None
+        assert (5, {3}) == (outcome.done, set(outcome.refused))
+        assert isinstance(outcome.refused[3], PermanentError)
+        assert {name for name in wanted(entries) if name != str(entries[2].event_id)} == set(ids(mock.read(4)))
 
 
 def test_a_transaction_that_does_not_commit_claims_nothing(mock):
