@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -122,7 +123,11 @@ def test_what_a_sender_complains_of_is_passed_on() -> None:
 
 
 def stored_messages(*databases: str) -> list[CheckMessage]:
-    return check_stored_consumers(databases=databases or ["default"])
+    """About the consumers of this file; what is left of another test's is printed."""
+    messages = check_stored_consumers(databases=databases or ["default"])
+    ours = [message for message in messages if re.search(r"consumer '(billing|former\d*|shared)'", message.msg)]
+    print(*[message.msg for message in messages if message not in ours], sep="\n")
+    return ours
 
 
 @pytest.mark.django_db(transaction=True)
