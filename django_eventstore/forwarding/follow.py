@@ -11,13 +11,14 @@ from datetime import timedelta
 from types import FrameType, TracebackType
 from typing import Any, Protocol
 
-from django.db import InterfaceError, OperationalError, connections
+from django.db import Error, InterfaceError, OperationalError, connections
 
+from ..consumers.classification import Fault, fault_of
 from ..delivery import DeliveryPolicy
 from ..store import Pause
 from .forwarder import Forwarded
 
-__all__ = ["StopOnSignal", "follow", "tidy_connections"]
+__all__ = ["StopOnSignal", "follow", "may_pass", "tidy_connections"]
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +60,9 @@ def follow(
             if not done.more and not _waits(wait, min(KEEP, interval), done, stop):
                 let_go()
                 _waits(wait, interval - min(KEEP, interval), done, stop)
-        except (InterfaceError, OperationalError):
+        except Error as error:
+            if not may_pass(error):
+                raise
             failures += 1
             delay = retry.delay(failures).total_seconds()
             logger.exception("The database did not answer, attempt %d; trying again in %.1f s", failures, delay)
@@ -67,9 +70,19 @@ def follow(
             pause(delay)
     try:
         let_go()
-    except (InterfaceError, OperationalError):
+    except Error as error:
+        if not may_pass(error):
+            raise
         logger.exception("The leases could not be released; they run out")
     return delivered
+
+
+def may_pass(error: Error) -> bool:
+    """Whether the database may answer when it is asked again, on another connection: it is away, or has ended the session.
+
+    The end of a session that stood idle in a transaction, as one does whose process was stopped, is an InternalError.
+    """
+    return isinstance(error, (InterfaceError, OperationalError)) or fault_of(error) is Fault.CONTENTION
 
 
 def _waits(wait: Wait, timeout: timedelta, done: Forwarded, stop: Callable[[], bool]) -> bool:

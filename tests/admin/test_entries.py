@@ -301,9 +301,7 @@ def test_every_page_is_read_through_an_index(client: Client, monkeypatch: pytest
         rows[::100] = [row._replace(correlation_id=correlation if start else "other") for row in rows[::100]]
         store.append(NewEntries(rows))
     sequenced()
-    if connection.vendor == "postgresql":
-        with connection.cursor() as cursor:
-            cursor.execute("ANALYZE eventstore_entry, eventstore_position, eventstore_type")
+    _analyze()
     middle = EventEntry.objects.order_by("id")[10_000]
     queries = [
         "",
@@ -332,7 +330,18 @@ def test_every_page_is_read_through_an_index(client: Client, monkeypatch: pytest
         for sql in own:
             assert not re.search(r"COUNT\(|\bOFFSET\b", sql, re.IGNORECASE), sql
             poor = poor_plan(sql, of_most_rows="OrderCancelled" in url)
+            if (
+                poor is not None
+            ):  # autovacuum may have looked at the tables while they were filled, and had the last word
+                _analyze()
+                poor = poor_plan(sql, of_most_rows="OrderCancelled" in url)
             assert poor is None, (url, sql, poor)
+
+
+def _analyze() -> None:
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute("ANALYZE eventstore_entry, eventstore_position, eventstore_type")
 
 
 def test_the_check_of_plans_sees_a_poor_plan() -> None:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 import pytest
-from django.db import InterfaceError, OperationalError, connections
+from django.db import InterfaceError, InternalError, OperationalError, ProgrammingError, connections
 
 from django_eventstore.delivery import DeliveryPolicy
 from django_eventstore.forwarding import Forwarded
@@ -96,7 +96,20 @@ def test_asked_to_stop_before_the_first_round_it_does_nothing() -> None:
     assert ["let go"] == script.happened
 
 
-@pytest.mark.parametrize("error", [OperationalError("server closed the connection"), InterfaceError("closed")])
+class SessionEnded(Exception):
+    sqlstate = "25P03"
+
+
+def ended() -> InternalError:
+    """As PostgreSQL ends a session that was idle in a transaction for too long, and Django hands it on."""
+    error = InternalError("terminating connection due to idle-in-transaction timeout")
+    error.__cause__ = SessionEnded()
+    return error
+
+
+@pytest.mark.parametrize(
+    "error", [OperationalError("server closed the connection"), InterfaceError("closed"), ended()], ids=repr
+)
 def test_a_lost_connection_is_logged_and_tried_again_with_growing_delays(
     error: Exception, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -108,6 +121,14 @@ def test_a_lost_connection_is_logged_and_tried_again_with_growing_delays(
     pauses = [("pause", seconds) for seconds in (1, 2, 4, 4)]
     assert [*pauses, *waited(), ("pause", 1)] == script.waits()
     assert 5 == len(caplog.records)
+
+
+@pytest.mark.parametrize(
+    "error", [ProgrammingError("no such column"), InternalError("the cursor is not valid")], ids=repr
+)
+def test_what_another_connection_does_not_cure_is_raised(error: Exception) -> None:
+    with pytest.raises(type(error)):
+        Script(error, LAST).run()
 
 
 def test_a_connection_that_is_lost_while_it_waits_is_tried_again_as_well() -> None:

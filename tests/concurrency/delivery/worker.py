@@ -9,7 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
 
-from django.db import InterfaceError, OperationalError, close_old_connections
+from django.db import Error, close_old_connections
 
 from tests.concurrency.delivery import faults, sinks, steps
 
@@ -92,6 +92,7 @@ def declare(options: Options) -> None:
 
 def work(options: Options) -> None:
     from django_eventstore.forwarding import forward_all
+    from django_eventstore.forwarding.follow import may_pass
     from django_eventstore.forwarding.forwarder import let_go
 
     declare(options)
@@ -108,7 +109,9 @@ def work(options: Options) -> None:
             done = forward_all(consumers=options.consumers, most_events=2_000, keep=keeps)
             if not done.delivered or not keeps:
                 let_go()
-        except (OperationalError, InterfaceError) as error:
+        except Error as error:
+            if not may_pass(error):
+                raise
             print(f"lost: {error!r}", flush=True)
             close_old_connections()
             time.sleep(IDLE)
