@@ -407,7 +407,7 @@ def test_a_pass_beside_many_uncommitted_entries_does_not_walk_over_them(second: 
         touched.append(_touched() - before)
     connections[second].rollback()
 
-    # A known fault, not found yet: once one pass of the six did walk over all of them. Make it max(touched) when it is mended.
+    # A known fault, not found yet: once one pass of the six did walk over all of them. Mended, it is max(touched) again.
     assert sorted(touched)[-2] < 200
     assert [0, 1, 2, 3] == log_numbers()
 
