@@ -153,10 +153,7 @@ class _LogEnd:
         self._using = using
 
     def __call__(self) -> int:
-        log = sequencer(self._using)
-        # In this order: one that gets its position in between is counted twice, and not passed over.
-        unsequenced = log.unsequenced(limit=COUNTED)
-        return log.head() + unsequenced
+        return sequencer(self._using).end(limit=COUNTED)
 
 
 class _FileEnd(_LogEnd):

@@ -82,7 +82,7 @@ FAULTS: dict[str, Fault] = {
     "in-progress list forgotten": Fault(
         statements=procedure_with(
             (
-                "ended := ARRAY(SELECT pg_snapshot_xip(tick.snapshot::pg_snapshot) EXCEPT SELECT pg_snapshot_xip(target));",
+                "ended := ARRAY(SELECT pg_snapshot_xip(since) EXCEPT SELECT pg_snapshot_xip(target));",
                 "ended := ARRAY[]::xid8[];",
             )
         )

@@ -61,3 +61,9 @@ class Sequencer(ABC):
     @abstractmethod
     def unsequenced(self, *, limit: int) -> int:
         """How many visible entries have no position yet, counted up to ``limit``."""
+
+    def end(self, *, limit: int) -> int:
+        """How many events the log has, with those that wait for a position, of which up to ``limit`` are counted."""
+        # In this order: one that gets its position in between is counted twice, and not passed over.
+        unsequenced = self.unsequenced(limit=limit)
+        return self.head() + unsequenced
