@@ -38,8 +38,8 @@ class ConsumerSettings:
     START: Literal["now", "beginning"] | int | datetime = "now"
     """Where the consumer begins when it is first seen: at the head of the log, at its beginning, after a position, or at an
     aware datetime."""
-    LIMIT: int = 100
-    """Entries per batch."""
+    LIMIT: int | None = None
+    """Most entries per batch; by default the sender's ``batch_size``."""
     MAX_ATTEMPTS: int | None = None
     """Failures of one event after which it is parked; by default the setting of the same name."""
     ON_PARKED: Literal["block", "continue"] | None = None
@@ -144,7 +144,7 @@ def _consumer(name: object, raw: object, problems: list[str]) -> ConsumerSetting
     problems.extend(_unknown(where, key, known) for key in raw if key not in known)
     before = len(problems)
     sender, options, events = raw.get("SENDER"), raw.get("OPTIONS", {}), raw.get("EVENTS", ("*",))
-    start, limit = raw.get("START", "now"), raw.get("LIMIT", 100)
+    start, limit = raw.get("START", "now"), raw.get("LIMIT")
     max_attempts, on_parked = raw.get("MAX_ATTEMPTS"), raw.get("ON_PARKED")
     if not isinstance(sender, str) or "." not in sender:
         problems.append(f"{where}['SENDER'] must be the dotted path of an EventSender class.")
@@ -157,7 +157,7 @@ def _consumer(name: object, raw: object, problems: list[str]) -> ConsumerSetting
             problems.append(f"{where}['START'] is a naive datetime: give it a time zone.")
     elif start not in ("now", "beginning") and not _is_integer(start, least=0):
         problems.append(f"{where}['START'] must be 'now', 'beginning', a position or an aware datetime.")
-    if not _is_integer(limit, least=1, most=10_000):
+    if limit is not None and not _is_integer(limit, least=1, most=10_000):
         problems.append(f"{where}['LIMIT'] must be between 1 and 10000.")
     if max_attempts is not None and not _is_integer(max_attempts, least=1):
         problems.append(f"{where}['MAX_ATTEMPTS'] must be a positive integer.")

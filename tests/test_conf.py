@@ -269,7 +269,7 @@ def policy_of(name):
     return policy.max_attempts, policy.on_parked
 
 
-@pytest.mark.parametrize("value", [0, 10_001, "7", None, True])
+@pytest.mark.parametrize("value", [0, 10_001, "7", True])
 def test_a_limit_is_between_one_and_ten_thousand(value):
     assert ["EVENTSTORE['CONSUMERS']['warehouse']['LIMIT'] must be between 1 and 10000."] == (
         consumer_problems(LIMIT=value)

@@ -25,8 +25,8 @@ class Consumer:
     """Dotted path of the EventSender class."""
     options: Mapping[str, object] = field(default_factory=dict)
     start: Start = "now"
-    limit: int = 100
-    """Entries per batch."""
+    limit: int | None = None
+    """Most entries per batch; None: its sender's batch_size."""
     policy: DeliveryPolicy = field(default_factory=DeliveryPolicy)
     """What becomes of an event that could not be delivered."""
 
@@ -83,7 +83,6 @@ def _of_handlers(name: str, handlers: list[Handler]) -> Consumer:
         sender=HANDLER_SENDER,
         options={"handlers": tuple(handlers), "transaction": first.transaction},
         start=first.start,
-        limit=1_000 if first.transaction == "batch" else 100,
         policy=_policy(first.max_attempts, first.on_parked),
     )
 

@@ -49,6 +49,8 @@ class ConsumerLoop:
     using: str
     lease: timedelta
     partition: Partition | None = None
+    batch_size: int = 100
+    """Most entries per batch, unless the consumer says how many."""
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
     _share: Partition = field(init=False)
@@ -62,6 +64,10 @@ class ConsumerLoop:
         self._share = self.partition or Partition(consumer=self.consumer.name)
         self._log = LogReader(self.using)
         self._offsets = OffsetStore(self.using)
+
+    @property
+    def _limit(self) -> int:
+        return self.consumer.limit or self.batch_size
 
     def is_behind(self, log: LogState) -> bool:
         """Whether there is something to look at: the log ends elsewhere than the consumer; one query, no lease.
@@ -207,7 +213,7 @@ class ConsumerLoop:
                 log=page.log,
                 epoch=page.epoch,
                 was_unavailable=state.failed,
-                careful=self.consumer.limit if tenure.follows_dead or book.has_suspects else 0,
+                careful=self._limit if tenure.follows_dead or book.has_suspects else 0,
                 sleep=self.sleep,
                 stopping=stopping,
             ),
@@ -415,5 +421,5 @@ class ConsumerLoop:
 
     def _page(self, extent: Extent, offset: int, epoch: int) -> Page:
         return self._log.page(
-            extent, offset, self.consumer.limit, types=self.consumer.events, slots=self._share.slots, epoch=epoch
+            extent, offset, self._limit, types=self.consumer.events, slots=self._share.slots, epoch=epoch
         )

@@ -77,6 +77,7 @@ class EventForwarder:
                     using=self.using,
                     lease=get_settings().LEASE,
                     partition=Partition(consumer=self.consumer.name, number=number, count=partitions),
+                    batch_size=self.sender.batch_size,
                 )
                 for number in range(partitions)
             )

@@ -38,6 +38,9 @@ class EventSender(ABC):
     """
 
     capabilities: ClassVar[Capabilities] = Capabilities()
+    batch_size: int = 100
+    """Most entries per batch where the consumer's LIMIT says nothing. Larger batches wait less often for the receiver and save
+    fewer offsets; a batch is held in memory, and after a crash it may come again."""
 
     @abstractmethod
     def send(self, batch: Batch) -> Outcome:

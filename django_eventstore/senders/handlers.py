@@ -52,6 +52,7 @@ class HandlerSender(EventSender):
     ) -> None:
         self.handlers = tuple(handlers)
         self.transaction = transaction
+        self.batch_size = 1_000 if transaction == "batch" else EventSender.batch_size
         self.clock = clock
 
     def send(self, batch: Batch) -> Outcome:

@@ -72,14 +72,6 @@ def test_a_handler_must_not_name_a_consumer_of_the_settings():
         declared_consumers()
 
 
-@pytest.mark.parametrize("transaction, limit", [("event", 100), ("batch", 1_000)])
-def test_batches_of_a_batch_handler_are_larger(transaction, limit):
-    @handles("a.A", name="one", transaction=transaction)
-    def one(event): ...
-
-    assert limit == declared_consumer("one").limit
-
-
 def test_an_unknown_name_is_an_error_that_lists_the_known_ones():
     @handles("a.A", name="one")
     def one(event): ...

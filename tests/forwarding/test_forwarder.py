@@ -94,6 +94,15 @@ def test_a_forwarder_sends_what_is_new_and_says_how_many():
     assert [[1, 2], [3]] == sender.batches
 
 
+@pytest.mark.parametrize("limit, batches", [(None, [[0, 1, 2], [3, 4, 5], [6]]), (5, [[0, 1, 2, 3, 4], [5, 6]])])
+def test_batches_are_as_large_as_the_sender_likes_unless_the_consumer_says_otherwise(limit, batches):
+    sender = RecordingSender()
+    sender.batch_size = 3
+    record_numbers(*range(7))
+    assert 7 == forwarder_of(sender, limit=limit).get_and_send().delivered
+    assert batches == sender.batches
+
+
 def test_a_forwarder_of_a_name_has_the_declared_sender():
     record_numbers(1)
     with sending(warehouse={}):

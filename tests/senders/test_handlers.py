@@ -56,6 +56,12 @@ def test_each_event_is_handled_once_in_order(scope):
     assert 3 == offset_of()
 
 
+@pytest.mark.parametrize("scope, size", [("event", 100), ("batch", 1_000)])
+def test_batches_of_a_batch_handler_are_larger(scope, size):
+    declare(lambda event: None, scope=scope)
+    assert size == make_sender(declared_consumer("numbers")).batch_size
+
+
 def test_one_transaction_and_one_progress_row_per_event():
     inside = []
 

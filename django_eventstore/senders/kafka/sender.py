@@ -35,6 +35,8 @@ class KafkaSender(EventSender):
     idempotent, and stops at the first message that fails, so that none is there before it. See the guide for the options.
     """
 
+    batch_size = 1_000
+
     def __init__(
         self,
         *,

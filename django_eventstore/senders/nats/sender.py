@@ -40,6 +40,7 @@ class NATSSender(EventSender):
     """
 
     capabilities: ClassVar[Capabilities] = Capabilities(deduplicates=True)
+    batch_size = 1_000
 
     def __init__(
         self,

@@ -36,6 +36,8 @@ class RabbitMQSender(EventSender):
     ``url``: ``amqp://`` or ``amqps://``, several joined by ``;``. Without it, Celery's broker. See the guide for the others.
     """
 
+    batch_size = 1_000
+
     def __init__(
         self,
         *,

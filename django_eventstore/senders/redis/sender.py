@@ -33,6 +33,8 @@ class RedisStreamSender(EventSender):
     See the guide for the others.
     """
 
+    batch_size = 1_000
+
     def __init__(
         self,
         *,
