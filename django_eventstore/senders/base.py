@@ -39,7 +39,7 @@ class EventSender(ABC):
 
     capabilities: ClassVar[Capabilities] = Capabilities()
     batch_size: int = 100
-    """Most entries per batch where the consumer's LIMIT says nothing. Larger batches wait less often for the receiver and save
+    """Most entries per batch where the consumer's LIMIT says nothing. Larger batches wait less for the receiver and save
     fewer offsets; a batch is held in memory, and after a crash it may come again."""
 
     @abstractmethod
