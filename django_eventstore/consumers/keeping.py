@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ..exceptions import LeaseLost
+from ..models import EventEntry
 from .delivering import Delivery
-from .failures import FailureBook
+from .failures import FailureBook, position_of
 from .leases import Tenure
 from .offsets import Progress
 from .states import Readiness
@@ -55,6 +56,23 @@ class Tenancy:
         state = self.state
         looked_after = self.has_failed or state.failed or state.has_failures or state.is_apart
         return self.is_at_the_end and not looked_after
+
+    def pending(self, entries: Sequence[EventEntry]) -> list[EventEntry]:
+        """What of these is to be delivered now; mostly all, and then none is looked at."""
+        if not entries:
+            return []
+        if not self.book.has_blocked and not self.ahead and position_of(entries[0]) > self.state.replays.until:
+            return list(entries)
+        return [entry for entry in entries if self._is_next(entry)]
+
+    def _is_next(self, entry: EventEntry) -> bool:
+        """Whether the entry is to be delivered now: its stream does not wait, and its slot has not had it before."""
+        position = position_of(entry)
+        entry.is_replay = self.state.replays.cover(position, entry.stream)
+        if self.book.blocks(entry.stream) or (entry.slot is not None and position <= self.ahead.get(entry.slot, 0)):
+            self.has_passed_by = True
+            return False
+        return True
 
 
 class Keeper:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from uuid import UUID
@@ -12,7 +12,7 @@ from django.db import connections
 from django.db.models import QuerySet
 
 from ..exceptions import EpochChanged, LeaseLost
-from ..models import EventEntry, SlotOffset
+from ..models import SlotOffset
 from ..store import Extent, LogReader, LogState, Page
 from ..store.sequencing import in_test_case
 from .definition import Consumer
@@ -279,7 +279,7 @@ class ConsumerLoop:
             self._advance(work, position)
             saved = position
 
-        pending = self._pending(work, page.entries)
+        pending = work.pending(page.entries)
         while pending:
             whole = len(pending)
             work.saved = None
@@ -293,25 +293,8 @@ class ConsumerLoop:
                 if sent.accepted == whole:  # the sender claims the last one, and its last transaction has committed
                     work.saved = Progress(offset=saved, epoch=work.delivery.epoch)
                 break
-            pending = self._pending(work, pending[sent.done :])
+            pending = work.pending(pending[sent.done :])
         work.offset = page.next_offset
-        return True
-
-    def _pending(self, work: Tenancy, entries: Sequence[EventEntry]) -> list[EventEntry]:
-        """What of these is to be delivered now; mostly all, and then none is looked at."""
-        if not entries:
-            return []
-        if not work.book.has_blocked and not work.ahead and position_of(entries[0]) > work.state.replays.until:
-            return list(entries)
-        return [entry for entry in entries if self._is_next(work, entry)]
-
-    def _is_next(self, work: Tenancy, entry: EventEntry) -> bool:
-        """Whether the entry is to be delivered now: its stream does not wait, and its slot has not had it before."""
-        position = position_of(entry)
-        entry.is_replay = work.state.replays.cover(position, entry.stream)
-        if work.book.blocks(entry.stream) or (entry.slot is not None and position <= work.ahead.get(entry.slot, 0)):
-            work.has_passed_by = True
-            return False
         return True
 
     def _retry(self, work: Tenancy) -> bool:
