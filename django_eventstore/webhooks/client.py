@@ -111,14 +111,17 @@ class Connection:
     def _open(self, deadline: float) -> _Wire:
         until = min(deadline, time.monotonic() + self._limits.connect_timeout.total_seconds())
         error: OSError | None = None
-        for address in addresses_of(self._target, self._rules):
+        addresses = addresses_of(self._target, self._rules)
+        for number, address in enumerate(addresses):
             connection = socket.socket(address.family, socket.SOCK_STREAM)
             try:
-                connection.settimeout(_left(until))
+                # One that drops what it gets leaves the others their part of the time.
+                part = time.monotonic() + _left(until) / (len(addresses) - number)
+                connection.settimeout(_left(part))
                 connection.connect(address.sockaddr)
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 if self._target.scheme == "https":
-                    connection.settimeout(_left(until))
+                    connection.settimeout(_left(part))
                     connection = self._tls.wrap_socket(connection, server_hostname=self._target.host.rstrip("."))
             except OSError as problem:
                 connection.close()
