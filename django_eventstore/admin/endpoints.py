@@ -24,7 +24,8 @@ from ..exceptions import EventStoreError
 from ..models import Endpoint, EndpointAttempt, EventEntry
 from ..webhooks import disable, enable, replay, rotate_secret, send_test_event, skip
 from ..webhooks.attempts import KEPT
-from ..webhooks.endpoints import give_secret
+from ..webhooks.endpoints import give_secret, place
+from ..webhooks.standings import FREE
 from .endpoint_forms import HOUR, DisableForm, EmptyForm, EnableForm, EndpointForm, ReplayForm, RotateForm
 
 __all__ = ["EndpointAdmin"]
@@ -167,8 +168,12 @@ class EndpointAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not generic 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         if not change:
             obj.shown_secret = give_secret(obj)
+            place(obj)
+        # Who sends to it by its own offset does so by what it was: that ends, and what it passed over is looked at again.
+        for name, value in FREE.items():
+            setattr(obj, name, value)
         # Nothing else: how far it is may have changed since it was read.
-        obj.save(using=_using(), update_fields=["url", "events", "description"] if change else None)
+        obj.save(using=_using(), update_fields=["url", "events", "description", *FREE] if change else None)
 
     def delete_model(self, request: HttpRequest, obj: models.Model) -> None:
         obj.delete(using=_using())

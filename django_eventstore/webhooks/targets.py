@@ -20,8 +20,8 @@ DEFAULT_PORTS = {"http": 80, "https": 443}
 LONGEST_URL = 2_000
 _VISIBLE = re.compile(r"[\x21-\x7e]+")
 _HOST = re.compile(r"[a-z0-9._-]+|[0-9a-f:.]+")
-# What an IPv6 address may carry in it: an IPv4 address in its last 32 bits. In the rest of 64:ff9b:1::/48 it may stand elsewhere
-# (RFC 6052), with anything behind it.
+# What an IPv6 address may carry in it: an IPv4 address in its last 32 bits. In the rest of 64:ff9b:1::/48 it may stand
+# elsewhere (RFC 6052), with anything behind it.
 _NAT64 = (IPv6Network("64:ff9b::/96"), IPv6Network("64:ff9b:1::/96"))
 _NAT64_ELSEWHERE = IPv6Network("64:ff9b:1::/48")
 _COMPATIBLE = IPv6Network("::/96")
@@ -54,7 +54,8 @@ class Rules:
 
     allow_http: bool = False
     allow_private: bool = False
-    """Loopback and private networks; never link-local, multicast and reserved addresses, nor where clouds hand out credentials."""
+    """Loopback and private networks; never link-local, multicast and reserved addresses, nor where clouds hand out
+    credentials."""
     ports: frozenset[int] = frozenset((80, 443))
 
 
