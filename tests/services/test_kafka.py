@@ -237,10 +237,10 @@ def test_an_error_that_passes_is_not_noticed(ground):
 def test_what_comes_behind_an_event_that_failed_is_not_sent(ground):
     """Save what was in flight, which Kafka drops by its sequence numbers, and the mock cluster does not."""
     sender, entries = ground.sender(config={"linger.ms": 0}), contract.entries(300, streams=1)
-    sender._one_by_one = True
+    sender._one_by_one = {None}
     assert Outcome(done=1) == sender.send(contract.batch(entries[:1]))
     sender.close()
-    sender._one_by_one = True
+    sender._one_by_one = {None}
     kafka_of(ground).fail_requests(UNKNOWN)
     with pytest.raises(Unavailable):
         sender.send(contract.batch(entries[1:]))
