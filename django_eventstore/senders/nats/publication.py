@@ -70,6 +70,7 @@ class Publication:
             now = time.monotonic()
             if seen != (flight.written, flight.in_flight):
                 seen, heard = (flight.written, flight.in_flight), now
+                flight.stopped = flight.stopped or not self.batch.still_held()
             elif now - heard > self.silence.total_seconds():
                 future.cancel()
                 raise Unavailable(
