@@ -331,6 +331,17 @@ def test_a_lease_that_ends_while_answers_are_awaited_ends_the_waiting(jetstream)
         sender.send(contract.batch(contract.entries(50), still_held=still_held))
 
 
+def test_a_lease_that_ends_while_one_stream_is_sent_ends_the_sending(jetstream):
+    """Each answer comes in time, and all of them together would not."""
+    jetstream.proxy.slow_down(0.05)
+    entries, until = contract.entries(100, streams=1), time.monotonic() + 2
+    batch = contract.batch(entries, still_held=lambda: time.monotonic() < until)
+    outcome = jetstream.sender().send(batch)
+    assert 0 < outcome.done < 100
+    jetstream.proxy.slow_down(0)
+    assert wanted(entries)[: outcome.done] == ids(jetstream.read(outcome.done))
+
+
 def test_a_lease_that_is_lost_is_told_to_the_loop(jetstream):
     lost, asked = LeaseLost(consumer="contract", token=1), []
 
