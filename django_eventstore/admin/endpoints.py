@@ -9,7 +9,7 @@ from typing import Any
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.auth import get_permission_codename
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import ImproperlyConfigured, PermissionDenied, ValidationError
 from django.db import models, router, transaction
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
@@ -203,7 +203,9 @@ class EndpointAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not generic 
         if request.method == "POST" and form.is_valid():
             try:
                 answer = self._operate(request, endpoint, name, form.cleaned_data)
-            except (ValueError, EventStoreError) as error:
+            except ValidationError as error:
+                form.add_error(None, error.messages)
+            except (ValueError, EventStoreError, ImproperlyConfigured) as error:
                 form.add_error(None, str(error))
             else:
                 return answer or HttpResponseRedirect(self._url("change", endpoint.pk))

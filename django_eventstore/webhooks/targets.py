@@ -19,7 +19,7 @@ __all__ = ["Address", "AddressRefused", "Rules", "Target", "addresses_of", "pars
 DEFAULT_PORTS = {"http": 80, "https": 443}
 LONGEST_URL = 2_000
 _VISIBLE = re.compile(r"[\x21-\x7e]+")
-_HOST = re.compile(r"[a-z0-9._-]+|[0-9a-f:.]+")
+_HOST = re.compile(r"[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*\.?|[0-9a-f:.]*:[0-9a-f:.]*")
 # What an IPv6 address may carry in it: an IPv4 address in its last 32 bits. In the rest of 64:ff9b:1::/48 it may stand
 # elsewhere (RFC 6052), with anything behind it.
 _NAT64 = (IPv6Network("64:ff9b::/96"), IPv6Network("64:ff9b:1::/96"))

@@ -112,6 +112,13 @@ def test_who_sends_by_what_an_endpoint_was_has_no_claim_once_it_is_changed(
     assert ("others.*", 3, 0, None) == (endpoint.events, endpoint.offset, endpoint.claim, endpoint.claimed_until)
 
 
+def test_what_cannot_be_done_any_more_is_said(operator: Client, endpoint: Endpoint, monkeypatch: Any) -> None:
+    Endpoint.objects.update(consumer="others")
+    assert "sends no webhooks" in operator.post(operate(endpoint, "test")).content.decode()
+    monkeypatch.setattr(vault, "fernet", None)
+    assert "pip install" in operator.post(operate(endpoint, "rotate"), {"hours": 1}).content.decode()
+
+
 @pytest.mark.parametrize(
     "changed, error",
     [

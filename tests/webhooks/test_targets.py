@@ -41,6 +41,9 @@ LENIENT = Rules(allow_http=True, allow_private=True, ports=frozenset(range(1, 65
         ("https://bücher.example/", "xn--"),
         ("https://[fe80::1%25eth0]/", "host|IPv6|URL"),
         ("https://exam<ple.com/", "host"),
+        ("https://example..com/", "host"),
+        ("https://.example.com/", "host"),
+        ("https://" + "x" * 64 + ".com/", "host"),
         ("https://example.com/" + "x" * 2_000, "2000"),
     ],
 )
