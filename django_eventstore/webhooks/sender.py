@@ -108,7 +108,7 @@ class WebhookSender(EventSender):
         desk, receipts = self._at_desk(), Receipts(batch.entries)
         standings = self._standings(batch.consumer, batch.using)
         first, saved = position_of(batch.entries[0]), standings.saved()
-        if first <= saved or batch.entries[0].is_replay:
+        if first <= saved or any(entry.is_replay for entry in batch.entries):
             standings.set_back(first)
         jobs = self._jobs(standings.going_along(saved, batch), batch, receipts)
         if jobs:

@@ -9,9 +9,10 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from django.db import transaction
 from django.utils import timezone
 
-from django_eventstore import EventForwarder
+from django_eventstore import EventForwarder, record
 from django_eventstore.consumers import OffsetStore, move
 from django_eventstore.consumers.leases import Tenure
 from django_eventstore.models import Endpoint
@@ -19,7 +20,7 @@ from django_eventstore.webhooks import create_endpoint, disable, enable, standin
 from django_eventstore.webhooks.round import Round
 from django_eventstore.webhooks.standings import Standings
 from django_eventstore.webhooks.threads import Threads
-from tests.delivery import record_numbers
+from tests.delivery import COUNTED, record_numbers
 from tests.webhooks.conftest import ANY_PORT, SENDER, Hooks, row, until
 from tests.webhooks.receiver import refusing
 
@@ -89,6 +90,22 @@ def test_a_consumer_that_is_moved_back_takes_those_along_that_are_on_their_own(h
     enable(alone)
     hooks.forward_until(lambda: hooks.is_level(alone))
     assert [1, 2, 3] == hooks.receiver.numbers("/alone")
+
+
+@pytest.mark.sqlite
+def test_a_replay_that_begins_with_what_had_failed_takes_those_along_as_well(hooks):
+    """That one is no replay: the consumer had not delivered it."""
+    hooks.endpoint("/along")
+    with transaction.atomic():
+        record(COUNTED, {"n": 1}, stream="a\x01b")
+    record_numbers(2, 3)
+    hooks.forward()
+    alone = hooks.endpoint("/alone", offset=3, epoch=1, milliseconds=60_000)
+    move(hooks.forwarder.consumer, 0, using="default")
+    run(hooks)
+    assert [2, 3, 2, 3] == hooks.receiver.numbers("/along")
+    hooks.forward_until(lambda: hooks.is_level(alone))
+    assert [2, 3] == hooks.receiver.numbers("/alone")
 
 
 def test_one_that_is_registered_during_a_batch_gets_what_comes_after_the_saved_offset(hooks, monkeypatch, settings):
