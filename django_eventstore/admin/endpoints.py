@@ -9,7 +9,7 @@ from typing import Any
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.auth import get_permission_codename
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import ImproperlyConfigured, PermissionDenied, ValidationError
 from django.db import models, router, transaction
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
@@ -24,7 +24,8 @@ from ..exceptions import EventStoreError
 from ..models import Endpoint, EndpointAttempt, EventEntry
 from ..webhooks import disable, enable, replay, rotate_secret, send_test_event, skip
 from ..webhooks.attempts import KEPT
-from ..webhooks.endpoints import give_secret
+from ..webhooks.endpoints import give_secret, place
+from ..webhooks.standings import FREE
 from .endpoint_forms import HOUR, DisableForm, EmptyForm, EnableForm, EndpointForm, ReplayForm, RotateForm
 
 __all__ = ["EndpointAdmin"]
@@ -167,8 +168,12 @@ class EndpointAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not generic 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         if not change:
             obj.shown_secret = give_secret(obj)
+            place(obj)
+        # Who sends to it by its own offset does so by what it was: that ends, and what it passed over is looked at again.
+        for name, value in FREE.items():
+            setattr(obj, name, value)
         # Nothing else: how far it is may have changed since it was read.
-        obj.save(using=_using(), update_fields=["url", "events", "description"] if change else None)
+        obj.save(using=_using(), update_fields=["url", "events", "description", *FREE] if change else None)
 
     def delete_model(self, request: HttpRequest, obj: models.Model) -> None:
         obj.delete(using=_using())
@@ -198,7 +203,9 @@ class EndpointAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not generic 
         if request.method == "POST" and form.is_valid():
             try:
                 answer = self._operate(request, endpoint, name, form.cleaned_data)
-            except (ValueError, EventStoreError) as error:
+            except ValidationError as error:
+                form.add_error(None, error.messages)
+            except (ValueError, EventStoreError, ImproperlyConfigured) as error:
                 form.add_error(None, str(error))
             else:
                 return answer or HttpResponseRedirect(self._url("change", endpoint.pk))

@@ -8,8 +8,10 @@ consumer has, and cost one read a batch. One that fails, or keeps a batch waitin
 **left behind**: its row gets an offset of its own, up to which it has everything, *before* the batch that goes on
 without it is claimed to be done. From then on it is sent to from the log by that offset, with its own waits after
 failures, by threads that any tick of any process starts (``EventSender.tend``); a claim on its row sees to it that one
-thread does so at a time. When it has caught up it **joins** again where a batch begins: it has all that is wanted up to
-the consumer's saved offset, and the batch is what comes next. One that answers slowly stays on its own.
+thread does so at a time. It goes no further than the consumer's saved offset, where it **joins** again when a batch begins:
+it has all that is wanted up to there, and the batch is what comes next. The lease is compared in the transaction that lets
+it join: who has lost it would take the endpoint into a batch that another worker claims without it. One that answers slowly
+stays on its own; a new one begins so. A consumer that is moved back takes all of them along.
 
 *What is guaranteed.* Each endpoint gets each event that it and its consumer want at least once, in the order of the
 log; an event that it does not accept is tried again, and nothing behind it is sent to that endpoint before. A process

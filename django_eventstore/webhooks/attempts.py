@@ -25,7 +25,7 @@ WRITE_EVERY = timedelta(seconds=1)
 
 
 class AttemptBook:
-    """Gathers the tries of one process. A process that is killed takes those of its last second with it."""
+    """Gathers the tries of one process. One that ends takes those of its last second with it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

@@ -1,4 +1,4 @@
-"""One endpoint sent to by its own offset, from the log, until it has caught up or fails."""
+"""One endpoint sent to by its own offset, from the log, until it has caught up with its consumer or fails."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ SAVE_EVERY = timedelta(seconds=1)
 class CatchUp:
     """Runs on a thread of its own under a claim; progress is saved once a second and at the end.
 
-    A process that is killed repeats to the endpoint what it got since.
+    It goes no further than the consumer's saved offset: what comes after that the endpoint gets with the consumer, and would
+    get twice. A process that is killed repeats to the endpoint what it got since.
     """
 
     claim: Claim
@@ -58,10 +59,11 @@ class CatchUp:
         until = self._saved_at + LONGEST.total_seconds()
         try:
             while self.may_go_on() and time.monotonic() < until:
-                page = self._read()
-                if not self._send(page):
+                upto = self.standings.saved()
+                page = self._read() if self._offset < upto else None
+                if page is not None and not self._send(page, upto):
                     return
-                if page.complete or not page.entries:
+                if page is None or page.complete or not page.entries:
                     self._is_well = True  # there is nothing left that it could fail of
                     break
             self._end()
@@ -73,11 +75,13 @@ class CatchUp:
             self._offset, AT_A_TIME, types=self.claim.endpoint.patterns, epoch=self._epoch or None
         )
 
-    def _send(self, page: Page) -> bool:
-        """Send a page. Returns whether the endpoint has it all, and the claim is still there."""
+    def _send(self, page: Page, upto: int) -> bool:
+        """Send a page as far as to this position. Returns whether the endpoint has it all, and the claim is still there."""
         write = self.format.writer(log=page.log, epoch=page.epoch)
         self._epoch = page.epoch
         for entry in page.entries:
+            if (entry.position or 0) > upto:
+                break
             if not self.may_go_on():
                 return self._end()
             if selects(self.events, entry.type) and not self._post(entry, write):
@@ -85,7 +89,7 @@ class CatchUp:
             self._offset = entry.position or self._offset
             if time.monotonic() - self._saved_at > SAVE_EVERY.total_seconds() and not self._save():
                 return False
-        self._offset = page.next_offset
+        self._offset = min(page.next_offset, upto)
         return self._save()
 
     def _post(self, entry: EventEntry, write: Callable[[DeliveredEntry], WireEvent]) -> bool:

@@ -23,6 +23,9 @@ __all__ = ["Answer", "Connection", "Limits"]
 
 # A reader of a slow answer looks at the clock after each piece of it.
 LEAST_WAIT = 0.001
+PIECE = 16 * 1024
+"""Bytes of an answer that are read at once: never as many as it says it has, which are allocated first."""
+SWITCHING_PROTOCOLS = 101
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,10 +97,11 @@ class Connection:
             request.default_port = 443 if self._target.scheme == "https" else 80
             request.auto_open = 0
             request.sock = wire
+            request.response_class = _Response
             request.request("POST", self._target.path, body=body, headers=dict(headers))
             response = request.getresponse()
             answer = Answer(status=response.status, retry_after=_retry_after(response.getheader("Retry-After")))
-            if not _drain(response) or response.will_close:
+            if not _drain(response) or response.will_close or response.status == SWITCHING_PROTOCOLS:
                 self.close()
             return answer
         except BaseException:
@@ -107,14 +111,17 @@ class Connection:
     def _open(self, deadline: float) -> _Wire:
         until = min(deadline, time.monotonic() + self._limits.connect_timeout.total_seconds())
         error: OSError | None = None
-        for address in addresses_of(self._target, self._rules):
+        addresses = addresses_of(self._target, self._rules)
+        for number, address in enumerate(addresses):
             connection = socket.socket(address.family, socket.SOCK_STREAM)
             try:
-                connection.settimeout(_left(until))
+                # One that drops what it gets leaves the others their part of the time.
+                part = time.monotonic() + _left(until) / (len(addresses) - number)
+                connection.settimeout(_left(part))
                 connection.connect(address.sockaddr)
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 if self._target.scheme == "https":
-                    connection.settimeout(_left(until))
+                    connection.settimeout(_left(part))
                     connection = self._tls.wrap_socket(connection, server_hostname=self._target.host.rstrip("."))
             except OSError as problem:
                 connection.close()
@@ -186,6 +193,15 @@ class _Reader(io.RawIOBase):
         return self._wire.receive(memoryview(buffer))
 
 
+class _Response(http.client.HTTPResponse):
+    """The final answer. Taken for one, an interim answer would leave the final one for the next request to find."""
+
+    def _read_status(self) -> tuple[str, int, str]:
+        version, status, reason = super()._read_status()  # type: ignore[misc]
+        is_interim = 100 <= status < 200 and status != SWITCHING_PROTOCOLS
+        return version, http.client.CONTINUE if is_interim else status, reason  # what follows "continue" is read next
+
+
 def _left(until: float) -> float:
     """Seconds until then. Raises TimeoutError when there are none."""
     seconds = until - time.monotonic()
@@ -200,9 +216,10 @@ def _drain(response: http.client.HTTPResponse) -> bool:
     The status has been said: what becomes of the text does not matter any more.
     """
     try:
-        response.read()
-        return True
-    except (AnswerTooLong, OSError, http.client.HTTPException):
+        while response.read(PIECE):
+            pass
+        return not response.length  # of one that is cut off something is left
+    except (AnswerTooLong, OSError, http.client.HTTPException, ValueError):  # the last for the sizes of chunks
         return False
 
 
@@ -215,7 +232,7 @@ def _retry_after(text: str | None) -> timedelta | None:
         return timedelta(seconds=min(int(text[:10]), 10**9))
     try:
         moment = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=timezone.utc)

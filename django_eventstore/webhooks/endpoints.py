@@ -31,6 +31,7 @@ __all__ = [
     "disable",
     "enable",
     "give_secret",
+    "place",
     "replay",
     "rotate_secret",
     "send_test_event",
@@ -55,6 +56,7 @@ def create_endpoint(
     secret = give_secret(endpoint)
     endpoint.full_clean()
     validate_endpoint(endpoint)
+    place(endpoint)
     endpoint.save(using=_using())
     return endpoint, secret
 
@@ -64,6 +66,15 @@ def give_secret(endpoint: Endpoint) -> str:
     secret = new_secret()
     endpoint.secret = encrypt(secret)
     return secret
+
+
+def place(endpoint: Endpoint) -> None:
+    """Let one that is not saved yet begin after its consumer's offset. A batch that is on its way has begun without it."""
+    offsets = OffsetStore(_using())
+    offsets.register([declared_consumer(endpoint.consumer)])  # one that nobody has seen yet begins here
+    progress = offsets.load(endpoint.consumer)
+    if progress is not None:
+        endpoint.offset, endpoint.epoch = progress.offset, progress.epoch
 
 
 def validate_endpoint(endpoint: Endpoint) -> None:
@@ -112,7 +123,12 @@ def disable(endpoint: Endpoint, *, reason: str = "") -> None:
 
 def enable(endpoint: Endpoint, *, missed: bool = True) -> None:
     """Send to it again, at once. ``missed``: also what it has missed since; else from the consumer's offset on."""
-    values = {} if missed else {"offset": None, "epoch": None}
+    values: dict[str, int | None] = {}
+    if not missed:
+        values = {"offset": None, "epoch": None}
+        progress = OffsetStore(_using()).load(endpoint.consumer)
+        if progress is not None:  # a batch that is on its way has begun without it
+            values = {"offset": progress.offset, "epoch": progress.epoch}
     _row(endpoint).update(active=True, disabled_at=None, disabled_reason="", milliseconds=0, **WELL, **FREE, **values)
 
 

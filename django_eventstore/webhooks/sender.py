@@ -108,9 +108,9 @@ class WebhookSender(EventSender):
         desk, receipts = self._at_desk(), Receipts(batch.entries)
         standings = self._standings(batch.consumer, batch.using)
         first, saved = position_of(batch.entries[0]), standings.saved()
-        if first <= saved:
+        if first <= saved or any(entry.is_replay for entry in batch.entries):
             standings.set_back(first)
-        jobs = self._jobs(standings.going_along(saved), batch, receipts)
+        jobs = self._jobs(standings.going_along(saved, batch), batch, receipts)
         if jobs:
             self._run(desk, standings, jobs, batch)
         for number in range(len(batch.entries)):
@@ -158,7 +158,7 @@ class WebhookSender(EventSender):
 
         def settle(claim: Claim, job: Job) -> None:
             failure = job.failed.failure if job.failed is not None else None
-            milliseconds = int(job.tries[-1].seconds * 1_000)
+            milliseconds = int(job.tries[-1].seconds * 1_000) if job.tries else None
             standings.release(claim, offset=job.offset, failure=failure, milliseconds=milliseconds)
 
         course = Round(
@@ -263,7 +263,7 @@ def _require_whole(batch: Batch) -> None:
     if divided.exists():
         raise Unavailable(
             f"Consumer {batch.consumer!r} sends webhooks and cannot be divided: "
-            f"manage.py eventstore_consumers partitions {batch.consumer} 1"
+            f"manage.py eventstore_consumers partition {batch.consumer} 1"
         )
 
 

@@ -17,8 +17,8 @@ from django.db.models.functions import Coalesce
 
 from ..conf import get_settings
 from ..consumers import OffsetStore
-from ..delivery import DeliveryPolicy
-from ..models import Endpoint
+from ..delivery import Batch, DeliveryPolicy
+from ..models import Endpoint, Lease
 from ..models.fields import DatabaseNow
 from ..signals import endpoint_disabled, send
 from .posting import Failure
@@ -74,13 +74,13 @@ class Standings:
     def set_back(self, position: int) -> None:
         """Endpoints on their own are to have everything from this position on, also what they had before.
 
-        The consumer had put the event aside with what came after it in its stream, and has it now. An endpoint that was left
-        behind meanwhile may have an offset above it without having had it.
+        Either the consumer had put the event aside with what came after it in its stream, and has it now: an endpoint that
+        was left behind meanwhile may have an offset above it without having had it. Or the consumer was moved back.
         """
         behind = Endpoint.objects.using(self.using).filter(consumer=self.consumer, offset__gte=position)
         behind.update(offset=position - 1, **FREE)
 
-    def going_along(self, saved: int) -> list[Endpoint]:
+    def going_along(self, saved: int, batch: Batch) -> list[Endpoint]:
         """Those that are to get the batch: one read. Some of them may have events of it already, up to their ``offset``.
 
         An endpoint that has caught up joins here, where the holder of the consumer's lease begins a batch: it has all that
@@ -88,7 +88,9 @@ class Standings:
         """
         well = Q(attempts=0, claimed_until__isnull=True, milliseconds__lt=self._milliseconds)
         found = list(self._rows().filter(Q(offset__isnull=True) | well).order_by("pk"))
-        return [endpoint for endpoint in found if endpoint.offset is None or self._joins(endpoint, saved)]
+        joining = [endpoint for endpoint in found if endpoint.offset is not None and endpoint.offset >= saved]
+        joined = self._join(joining, batch) if joining else set()
+        return [endpoint for endpoint in found if endpoint.offset is None or endpoint.pk in joined]
 
     def leave_behind(self, those: Sequence[Behind], *, epoch: int) -> None:
         """Give endpoints offsets of their own, before the batch that goes on without them is claimed to be done."""
@@ -115,18 +117,16 @@ class Standings:
         free = Q(claimed_until__isnull=True) | Q(claimed_until__lte=now)
         due = Q(retry_at__isnull=True) | Q(retry_at__lte=now)
         rows = self._rows().filter(free, due, offset__isnull=False)
-        # Those that answer before those that do not; among equals everybody has a turn.
-        found = list(rows.order_by("attempts", "?")[:MOST_LOOKED_AT])
-        if not found:
+        if not rows.exists():
             return []
-        saved = self.saved()
+        # One that has caught up joins with the next batch; it is not to be sent to before, nor looked at in place of another.
+        joining = Q(offset__gte=self.saved(), attempts=0, claimed_until__isnull=True)
+        # Those that answer before those that do not; among equals everybody has a turn.
+        found = rows.exclude(joining).order_by("attempts", "?")[:MOST_LOOKED_AT]
         claims: list[Claim] = []
         for endpoint in found:
             if len(claims) >= most:
                 break
-            # One that has caught up joins with the next batch; it is not to be sent to before.
-            if endpoint.offset >= saved and not endpoint.attempts and endpoint.claimed_until is None:
-                continue
             number = _draw()
             if rows.filter(pk=endpoint.pk, offset=endpoint.offset).update(
                 claim=number, claimed_until=self._lease_end()
@@ -179,11 +179,23 @@ class Standings:
         end: models.expressions.Combinable = DatabaseNow() + get_settings().LEASE
         return end
 
-    def _joins(self, endpoint: Endpoint, saved: int) -> bool:
-        if endpoint.offset is None or endpoint.offset < saved:
-            return False
-        rows = self._rows().filter(pk=endpoint.pk, offset=endpoint.offset, claimed_until__isnull=True, attempts=0)
-        return bool(rows.update(offset=None, epoch=None))
+    def _join(self, those: Sequence[Endpoint], batch: Batch) -> set[int]:
+        """The keys of those that have joined. None does when the lease is lost: who has it now has begun without them."""
+        leases = Lease.objects.using(self.using).filter(consumer=self.consumer, partition=batch.partition)
+        token = leases.values_list("token", flat=True).first()
+        if not batch.still_held():
+            return set()
+        # It was held when the token was read, so that is ours; a newer one means that it was lost since.
+        with transaction.atomic(using=self.using):
+            batch.begin()
+            if leases.filter(token=token).select_for_update().values_list("token").first() is None:
+                return set()
+            well = self._rows().filter(claimed_until__isnull=True, attempts=0)
+            return {
+                endpoint.pk
+                for endpoint in those
+                if well.filter(pk=endpoint.pk, offset=endpoint.offset).update(offset=None, epoch=None)
+            }
 
     def _fail(self, endpoint: Endpoint, failure: Failure) -> list[tuple[Endpoint, str]]:
         """Note the failure in the open transaction. Returns the endpoint, with the reason, if that disables it."""
@@ -193,7 +205,7 @@ class Standings:
             return []
         delay = self.policy.delay(attempts + 1)
         if failure.retry_after is not None:
-            delay = min(failure.retry_after, LONGEST_RETRY_AFTER)
+            delay = min(max(failure.retry_after, self.policy.base), LONGEST_RETRY_AFTER)  # "at once" would have no end
         rows.update(
             attempts=F("attempts") + 1,
             failing_since=Coalesce(F("failing_since"), DatabaseNow()),

@@ -19,11 +19,27 @@ __all__ = ["Address", "AddressRefused", "Rules", "Target", "addresses_of", "pars
 DEFAULT_PORTS = {"http": 80, "https": 443}
 LONGEST_URL = 2_000
 _VISIBLE = re.compile(r"[\x21-\x7e]+")
-_HOST = re.compile(r"[a-z0-9._-]+|[0-9a-f:.]+")
-# What an IPv6 address may carry in it: an IPv4 address in its last 32 bits.
-_NAT64 = (IPv6Network("64:ff9b::/96"), IPv6Network("64:ff9b:1::/48"))
+_HOST = re.compile(r"[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*\.?|[0-9a-f:.]*:[0-9a-f:.]*")
+# What an IPv6 address may carry in it: an IPv4 address in its last 32 bits. In the rest of 64:ff9b:1::/48 it may stand
+# elsewhere (RFC 6052), with anything behind it.
+_NAT64 = (IPv6Network("64:ff9b::/96"), IPv6Network("64:ff9b:1::/96"))
+_NAT64_ELSEWHERE = IPv6Network("64:ff9b:1::/48")
 _COMPATIBLE = IPv6Network("::/96")
 _GLOBAL_UNICAST = IPv6Network("2000::/3")
+# Where clouds hand out credentials, and which is not link-local. Nobody has an endpoint there.
+_CLOUDS = frozenset(
+    map(
+        ip_address,
+        (
+            "168.63.129.16",  # Azure, of all addresses a public one
+            "100.100.100.200",  # Alibaba
+            "192.0.0.192",  # Oracle
+            "fd00:ec2::254",  # Amazon
+            "fd20:ce::254",  # Google
+            "fd00:c1::a9fe:a9fe",  # Oracle
+        ),
+    )
+)
 
 IPAddress = IPv4Address | IPv6Address
 
@@ -38,7 +54,8 @@ class Rules:
 
     allow_http: bool = False
     allow_private: bool = False
-    """Loopback and private networks; never link-local, multicast and reserved addresses."""
+    """Loopback and private networks; never link-local, multicast and reserved addresses, nor where clouds hand out
+    credentials."""
     ports: frozenset[int] = frozenset((80, 443))
 
 
@@ -129,6 +146,8 @@ def _meanings(address: IPAddress) -> Iterator[IPAddress]:
 def _is_harmless(address: IPAddress, rules: Rules) -> bool:
     if address.is_loopback:  # before is_reserved, which says so of ::1
         return rules.allow_private
+    if address in _CLOUDS or address in _NAT64_ELSEWHERE:
+        return False
     if address.is_link_local or address.is_multicast or address.is_unspecified or address.is_reserved:
         return False
     is_public = address.is_global and (isinstance(address, IPv4Address) or address in _GLOBAL_UNICAST)

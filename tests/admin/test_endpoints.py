@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from django.contrib.auth.models import Permission, User
 from django.test import Client
 from django.utils import timezone
 
-from django_eventstore.models import Endpoint, EndpointAttempt
+from django_eventstore.models import ConsumerOffset, Endpoint, EndpointAttempt
 from django_eventstore.webhooks import vault
 from django_eventstore.webhooks.signing import new_secret
 from django_eventstore.webhooks.vault import decrypt, encrypt
@@ -92,6 +93,30 @@ def test_a_secret_is_shown_once_when_an_endpoint_is_registered(operator: Client)
         assert secret not in operator.get(page).content.decode()
         assert endpoint.secret not in operator.get(page).content.decode()
     assert secret not in str(list(LogEntry.objects.values_list("object_repr", "change_message")))
+
+
+def test_a_new_endpoint_begins_after_the_offset_of_its_consumer(operator: Client) -> None:
+    ConsumerOffset.objects.create(consumer="webhooks", offset=7, epoch=1, token=1)
+    operator.post(ADD, GIVEN)
+    assert [(7, 1)] == list(Endpoint.objects.values_list("offset", "epoch"))
+
+
+def test_who_sends_by_what_an_endpoint_was_has_no_claim_once_it_is_changed(
+    operator: Client, endpoint: Endpoint
+) -> None:
+    """It would pass over what is wanted only now."""
+    until = timezone.now() + timedelta(hours=1)
+    Endpoint.objects.update(offset=3, epoch=1, claim=7, claimed_until=until)
+    operator.post(change(endpoint), {**GIVEN, "events": "others.*"})
+    endpoint.refresh_from_db()
+    assert ("others.*", 3, 0, None) == (endpoint.events, endpoint.offset, endpoint.claim, endpoint.claimed_until)
+
+
+def test_what_cannot_be_done_any_more_is_said(operator: Client, endpoint: Endpoint, monkeypatch: Any) -> None:
+    Endpoint.objects.update(consumer="others")
+    assert "sends no webhooks" in operator.post(operate(endpoint, "test")).content.decode()
+    monkeypatch.setattr(vault, "fernet", None)
+    assert "pip install" in operator.post(operate(endpoint, "rotate"), {"hours": 1}).content.decode()
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,8 @@ def sender(**options: object) -> KafkaSender:
         ({"transactional_id": "{stream}-{partition}"}, "transactional_id"),
         ({"config": ["acks"]}, "config"),
         ({"config": {1: 2}}, "config"),
+        ({"headers": {"": "a"}}, "headers"),
+        ({"headers": {"a": 1}}, "headers"),
     ],
 )
 def test_a_wrong_option_is_named(options, named):
@@ -105,6 +107,10 @@ def test_what_librdkafka_does_not_take_is_reported(config, named):
     [(id_, message)] = errors(sender(config={**config, "sasl.password": "s3cret"}))
     assert ("django_eventstore.E063", True) == (id_, named in message)
     assert "s3cret" not in message
+
+
+def test_a_password_is_in_no_repr():
+    assert "s3cret" not in repr(sender(config={"sasl.password": "s3cret"}).options)
 
 
 def test_without_a_right_address_nothing_is_sent():

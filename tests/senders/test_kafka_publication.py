@@ -90,8 +90,10 @@ class ScriptedLink:
         self.open = []
 
 
-def publication(cls: type[Publication], link: ScriptedLink, *, count: int = 4, one_by_one: bool = True) -> Publication:
-    entries = contract.entries(count)
+def publication(
+    cls: type[Publication], link: ScriptedLink, *, count: int = 4, streams: int = 4, one_by_one: bool = True
+) -> Publication:
+    entries = contract.entries(count, streams=streams)
     return cls(
         link=link,  # type: ignore[arg-type]
         batch=contract.batch(entries),
@@ -165,6 +167,14 @@ def test_several_that_are_refused_are_left_out_one_after_the_other():
     outcome = on_its_way.receipts.outcome()
     assert (4, [1, 3]) == (outcome.done, refused(outcome))
     assert 2 == link.done.count("abort")
+
+
+def test_what_is_behind_a_refused_one_of_its_stream_is_not_in_the_transaction_that_is_made_without_it():
+    link = ScriptedLink([(0, DELIVERED), (1, TOO_LARGE), (2, PURGED), (3, PURGED)])
+    on_its_way = publication(Transaction, link, streams=2)
+    on_its_way.run()
+    outcome = on_its_way.receipts.outcome()
+    assert (3, [2]) == (outcome.done, refused(outcome))
 
 
 def test_several_in_a_request_that_is_refused_are_not_blamed():

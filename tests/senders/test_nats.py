@@ -19,7 +19,7 @@ from django_eventstore.senders.base import Receipts
 from django_eventstore.senders.nats import NATSSender
 from django_eventstore.senders.nats.address import Address
 from django_eventstore.senders.nats.flight import Flight
-from django_eventstore.senders.nats.repeats import Repeats
+from django_eventstore.senders.nats.repeats import names
 from django_eventstore.senders.nats.subjects import escape, require_subject, takes
 from django_eventstore.senders.nats.verdicts import settle
 from django_eventstore.testing.contracts import SenderContract
@@ -53,6 +53,17 @@ def test_a_repeat_that_the_stream_has_dropped_is_accepted():
     sent = flight()
     sent.answered(100, None, b'{"stream":"ORDERS","seq":7,"duplicate":true}')
     assert Outcome(done=1) == sent.receipts.outcome()
+
+
+def test_a_stream_is_busy_until_its_event_is_answered_in_whatever_way():
+    sent = Flight("ORDERS", Receipts(ENTRIES))
+    for number, order in enumerate(("a", "b", "c", "", "")):
+        sent.published(100 + number, number, order)
+    assert [True, True, True, False, False] == [sent.is_busy(order) for order in ("a", "b", "c", "d", "")]
+    sent.answered(100, None, ACK)
+    sent.answered(101, None, b'{"error":{"code":503,"err_code":10077,"description":"full"}}')
+    sent.answered(102, {"Status": "503"}, b"")
+    assert [False, False, False] == [sent.is_busy(order) for order in ("a", "b", "c")]
 
 
 def test_an_answer_to_what_was_published_before_changes_nothing():
@@ -131,13 +142,13 @@ def test_an_event_has_the_same_id_each_time_and_another_one_for_another_consumer
     from dataclasses import replace
     from uuid import uuid4
 
-    repeats, batch, entry = Repeats(), contract.batch(ENTRIES), ENTRIES[0]
-    name = repeats.names(batch)(entry)
+    batch, entry = contract.batch(ENTRIES), ENTRIES[0]
+    name = names(batch)(entry)
     assert name is not None
     assert name.startswith(str(entry.event_id))
-    assert name == Repeats().names(contract.batch(ENTRIES[:1]))(entry)
+    assert name == names(contract.batch(ENTRIES[:1]))(entry)
     others = [replace(batch, consumer="other"), replace(batch, log=uuid4()), replace(batch, epoch=2)]
-    assert 4 == len({name, *(repeats.names(other)(entry) for other in others)})
+    assert 4 == len({name, *(names(other)(entry) for other in others)})
 
 
 def test_what_is_to_arrive_once_more_has_no_id():
@@ -145,34 +156,9 @@ def test_what_is_to_arrive_once_more_has_no_id():
 
     [entry] = contract.entries(1)
     batch = contract.batch([entry])
-    assert Repeats().names(replace(batch, catches_up=True))(entry) is None
+    assert names(replace(batch, catches_up=True))(entry) is None
     entry.is_replay = True
-    assert Repeats().names(batch)(entry) is None
-
-
-def test_what_was_stored_ahead_of_another_has_no_id_until_it_is_claimed():
-    repeats, batch = Repeats(), contract.batch(ENTRIES)
-    receipts = Receipts(ENTRIES)
-    for number in (0, 2, 3):
-        receipts.accept(number)
-    repeats.note(batch, receipts)
-    name = repeats.names(batch)
-    assert [True, True, False, False, True, True] == [name(entry) is not None for entry in ENTRIES]
-    for number in range(6):
-        receipts.accept(number)
-    repeats.note(batch, receipts)
-    assert None not in [name(entry) for entry in ENTRIES]
-
-
-def test_what_is_remembered_is_bounded(monkeypatch):
-    from django_eventstore.senders.nats import repeats as module
-
-    monkeypatch.setattr(module, "MOST", 2)
-    repeats, receipts = Repeats(), Receipts(ENTRIES)
-    for number in (1, 2, 3, 4, 5):
-        receipts.accept(number)
-    repeats.note(contract.batch(ENTRIES), receipts)
-    assert 2 == len(repeats._ahead)
+    assert names(batch)(entry) is None
 
 
 class Server:

@@ -34,6 +34,7 @@ SECOND = timedelta(seconds=1)
         ({"url": "redis://a;redis://b"}, "url"),
         ({"url": "unix:///a", "cluster": True}, "url"),
         ({"url": "redis://a;http://b", "cluster": True}, "url"),
+        ({"url": "rediss://a;redis://b", "cluster": True}, "url"),
         ({"url": "rediss://a", "tls": {"cafile": "ca.pem"}}, "tls"),
         ({"tls": {"ca_certs": "ca.pem"}}, "tls"),
         ({"maxlen": 0}, "maxlen"),

@@ -80,10 +80,10 @@ def test_a_stream_that_was_blocked_has_its_newest_event_last(jetstream):
     [failed] = FailedDelivery.objects.all()
     assert ("order-1", 2) == (failed.stream, failed.position)
     first, second, third = wanted(log())
-    assert [first, third] == ids(jetstream.read(2))
+    assert [first] == ids(jetstream.read(1))  # a receiver that had the third would drop the second as an old one
     [running] = forwarder._forwarders.values()
     running.sender.max_bytes = 10_000
     retry(FailedDelivery.objects.all(), by="tests")
     forward_all()
     assert 0 == FailedDelivery.objects.count()
-    assert [first, third, second, third] == ids(jetstream.read(4))
+    assert [first, second, third] == ids(jetstream.read(3))

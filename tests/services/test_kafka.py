@@ -137,7 +137,7 @@ def test_a_topic_that_is_missing_is_the_senders_trouble_and_is_named(ground):
 def test_a_topic_of_a_template_that_is_missing_refuses_its_events_and_no_others(ground):
     kafka_of(ground).fail_topic("missing", KafkaError.UNKNOWN_TOPIC_OR_PART)
     kafka_of(ground).fail_topic("forbidden", KafkaError.TOPIC_AUTHORIZATION_FAILED)
-    entries = contract.entries(6)
+    entries = contract.entries(6, streams=6)
     for entry, type_ in zip(entries, (ground.topic, "missing", "forbidden") * 2, strict=True):
         entry.type = type_
     outcome = ground.sender(topic="{type}").send(contract.batch(entries))
@@ -171,6 +171,14 @@ def test_events_that_are_too_large_are_refused_before_they_are_sent(ground):
     outcome = ground.sender(max_bytes=5_000).send(contract.batch(entries))
     assert (3, {2}) == (outcome.done, set(outcome.refused))
     assert isinstance(outcome.refused[2], PermanentError)
+    assert wanted([entries[0], entries[2]]) == ids(ground.read(2))
+
+
+def test_nothing_of_a_stream_is_sent_behind_one_that_is_refused(ground):
+    entries = contract.entries(6, streams=2)
+    entries[1].payload = '{"text":"%s"}' % ("x" * 3_000)
+    outcome = ground.sender(max_bytes=2_000).send(contract.batch(entries))
+    assert (3, {2}) == (outcome.done, set(outcome.refused))
     assert wanted([entries[0], entries[2]]) == ids(ground.read(2))
 
 
@@ -237,10 +245,10 @@ def test_an_error_that_passes_is_not_noticed(ground):
 def test_what_comes_behind_an_event_that_failed_is_not_sent(ground):
     """Save what was in flight, which Kafka drops by its sequence numbers, and the mock cluster does not."""
     sender, entries = ground.sender(config={"linger.ms": 0}), contract.entries(300, streams=1)
-    sender._one_by_one = True
+    sender._one_by_one = {None}
     assert Outcome(done=1) == sender.send(contract.batch(entries[:1]))
     sender.close()
-    sender._one_by_one = True
+    sender._one_by_one = {None}
     kafka_of(ground).fail_requests(UNKNOWN)
     with pytest.raises(Unavailable):
         sender.send(contract.batch(entries[1:]))

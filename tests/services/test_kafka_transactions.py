@@ -9,10 +9,10 @@ from contextlib import ExitStack
 import pytest
 from confluent_kafka import KafkaError
 
-from django_eventstore import Outcome
+from django_eventstore import Batch, Outcome
 from django_eventstore.exceptions import PermanentError, Unavailable
 from django_eventstore.senders.kafka.options import BATCH_BYTES
-from django_eventstore.testing.contracts import SenderContract
+from django_eventstore.testing.contracts import ContractEntry, SenderContract
 from tests.services.kafka import Ground, deliver, ids, kafka_of, mock_ground, tansu_ground, wanted
 
 pytestmark = [pytest.mark.no_database, pytest.mark.needs("kafka-mock")]
@@ -95,6 +95,30 @@ def test_a_message_that_is_refused_is_left_out_and_the_others_are_committed():
         assert (5, {3}) == (outcome.done, set(outcome.refused))
         assert isinstance(outcome.refused[3], PermanentError)
         assert {name for name in wanted(entries) if name != str(entries[2].event_id)} == set(ids(mock.read(4)))
+
+
+def of_partition(number: int, entries: list[ContractEntry]) -> Batch:
+    return dataclasses.replace(contract.batch(entries), partition=number)
+
+
+def test_a_request_that_is_refused_to_one_partition_does_not_make_another_blame_its_events(mock):
+    """Its producer still sends many in a request, and nobody knows which of them is too large."""
+    sender = mock.sender(transactional_id=ID, config={"linger.ms": 100})
+    for number in (0, 1):
+        assert Outcome(done=1) == sender.send(of_partition(number, contract.entries(1)))
+    troubles = []
+    while not any("too large" in text for text in troubles):  # see above: sometimes it is told as "Purged"
+        assert len(troubles) < 10
+        kafka_of(mock).fail_requests(KafkaError.MSG_SIZE_TOO_LARGE)
+        with pytest.raises(Unavailable) as caught:
+            sender.send(of_partition(0, contract.entries(4, first=2)))
+        troubles.append(str(caught.value))
+    kafka_of(mock).fail_requests(KafkaError.MSG_SIZE_TOO_LARGE)
+    with pytest.raises(Unavailable):
+        sender.send(of_partition(1, contract.entries(4, first=6)))
+    # Each has one producer that sends one by one next, and finds none to blame.
+    for number, entries in ((1, contract.entries(4, first=6)), (0, contract.entries(4, first=2))):
+        assert Outcome(done=4) == sender.send(of_partition(number, entries))
 
 
 def test_a_transaction_that_does_not_commit_claims_nothing(mock):

@@ -241,24 +241,42 @@ def test_a_stream_that_is_full_makes_the_consumer_wait_and_loses_nothing(in_flig
         jetstream.close()
 
 
-def test_what_was_stored_ahead_of_another_arrives_again_behind_it(jetstream):
-    """So that the last to arrive of a stream is its newest, although the server drops repeats."""
+def test_nothing_of_a_stream_is_stored_ahead_of_what_was_not_taken(jetstream):
+    """A receiver that has seen it would drop the earlier one, and another worker's repeat of it the server."""
     name = f"{jetstream.name}-2"
     limits = {"max_msgs_per_subject": 1, "discard": "new", "discard_new_per_subject": True}
     jetstream.make(name, subjects=[f"{name}.>"], **limits)
     entries = contract.entries(3, streams=1)
-    second, third = entries[1:]
-    third.type = "contract.Other"
-    sender = jetstream.sender(stream=name, subject=f"{name}.{{type}}")
-    assert Outcome(done=1) == sender.send(contract.batch(entries))  # the first subject is full, the other one is not
-    assert 2 == jetstream.client.messages(name)
+    entries[2].type = "contract.Other"
+    options = {"stream": name, "subject": f"{name}.{{type}}"}
+    assert Outcome(done=1) == jetstream.sender(**options).send(contract.batch(entries))  # the first subject is full now
+    assert 1 == jetstream.client.messages(name)
     got = jetstream.client.collect(name)
     jetstream.client.purge(name)
-    assert Outcome(done=2) == sender.send(contract.batch(entries[1:]))
+    another = jetstream.sender(**options)
+    contract.send_all(another, entries[1:])
     deadline = time.monotonic() + 10
-    while not set(wanted([second, third])) <= set(ids(got)) and time.monotonic() < deadline:
+    while not set(wanted(entries)[1:]) <= set(ids(got)) and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert wanted([second, third]) == ids(got)[-2:]
+    assert wanted(entries)[-2:] == ids(got)[-2:]
+
+
+def test_what_was_stored_ahead_of_another_stream_is_not_there_twice(jetstream):
+    name = f"{jetstream.name}-2"
+    limits = {"max_msgs_per_subject": 1, "discard": "new", "discard_new_per_subject": True}
+    jetstream.make(name, subjects=[f"{name}.>"], **limits)
+    entries = contract.entries(3, streams=3)
+    entries[2].type = "contract.Other"
+    options = {"stream": name, "subject": f"{name}.{{type}}"}
+    sender, got = jetstream.sender(**options), jetstream.client.collect(name)
+    assert Outcome(done=1) == sender.send(contract.batch(entries))
+    assert 2 == jetstream.client.messages(name)
+    jetstream.client.purge(name)
+    contract.send_all(sender, entries[1:])
+    deadline = time.monotonic() + 10
+    while len(got) < 3 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert sorted(wanted(entries)) == sorted(ids(got))
 
 
 def test_after_a_trouble_one_event_is_tried_before_the_others(jetstream):
@@ -289,7 +307,7 @@ def test_nothing_is_sent_behind_what_was_not_taken(jetstream):
 
 
 def test_lost_answers_mean_repeats_that_the_stream_drops(jetstream):
-    entries = contract.entries(50)
+    entries = contract.entries(50, streams=50)
     sender = jetstream.sender(timeout=timedelta(seconds=1))
     contract.send_all(sender, contract.entries(1, first=51))
     jetstream.proxy.deafen()
@@ -311,6 +329,17 @@ def test_a_lease_that_ends_while_answers_are_awaited_ends_the_waiting(jetstream)
 
     with pytest.raises(Unavailable, match="the lease ended"):
         sender.send(contract.batch(contract.entries(50), still_held=still_held))
+
+
+def test_a_lease_that_ends_while_one_stream_is_sent_ends_the_sending(jetstream):
+    """Each answer comes in time, and all of them together would not."""
+    jetstream.proxy.slow_down(0.05)
+    entries, until = contract.entries(100, streams=1), time.monotonic() + 2
+    batch = contract.batch(entries, still_held=lambda: time.monotonic() < until)
+    outcome = jetstream.sender().send(batch)
+    assert 0 < outcome.done < 100
+    jetstream.proxy.slow_down(0)
+    assert wanted(entries)[: outcome.done] == ids(jetstream.read(outcome.done))
 
 
 def test_a_lease_that_is_lost_is_told_to_the_loop(jetstream):

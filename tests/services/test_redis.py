@@ -242,6 +242,14 @@ def test_large_events_go_in_transactions_of_their_own(streams):
     assert 6 == len(asked)  # once at first, and before each of five
 
 
+def test_nothing_of_a_stream_is_appended_behind_one_that_is_refused(streams):
+    entries = contract.entries(6, streams=2)
+    entries[1].payload = '{"text":"%s"}' % ("x" * 3_000)
+    outcome = streams.sender(max_bytes=2_000).send(contract.batch(entries))
+    assert (3, {2}) == (outcome.done, set(outcome.refused))
+    assert wanted([entries[0], entries[2]]) == ids(streams.read(2))
+
+
 def test_a_stream_that_is_no_attribute_refuses_its_event(streams):
     entries = contract.entries(3)
     entries[1].stream = "line\nbreak"

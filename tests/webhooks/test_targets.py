@@ -41,6 +41,9 @@ LENIENT = Rules(allow_http=True, allow_private=True, ports=frozenset(range(1, 65
         ("https://bücher.example/", "xn--"),
         ("https://[fe80::1%25eth0]/", "host|IPv6|URL"),
         ("https://exam<ple.com/", "host"),
+        ("https://example..com/", "host"),
+        ("https://.example.com/", "host"),
+        ("https://" + "x" * 64 + ".com/", "host"),
         ("https://example.com/" + "x" * 2_000, "2000"),
     ],
 )
@@ -77,6 +80,7 @@ HOSTILE = [
     "[::127.0.0.1]",
     "[64:ff9b::127.0.0.1]",
     "[64:ff9b:1::10.0.0.1]",
+    "[64:ff9b:1:7f00:0:100:808:808]",
     "[2002:7f00:1::]",
     "[2002:a00:1::1]",
     "[2001:0:7f00:1::]",
@@ -98,6 +102,8 @@ HOSTILE = [
     "224.0.0.1",
     "240.0.0.1",
     "255.255.255.255",
+    "168.63.129.16",
+    "[::ffff:168.63.129.16]",
 ]
 
 
@@ -117,8 +123,24 @@ def test_a_hostile_address_is_refused_or_none(host):
         addresses_of(target, STRICT)
 
 
-@pytest.mark.parametrize("host", ["169.254.169.254", "[fe80::1]", "224.0.0.1", "0.0.0.0", "255.255.255.255"])
-def test_no_option_allows_link_local_multicast_and_reserved_addresses(host):
+@pytest.mark.parametrize(
+    "host",
+    [
+        "169.254.169.254",
+        "[fe80::1]",
+        "224.0.0.1",
+        "0.0.0.0",
+        "255.255.255.255",
+        "168.63.129.16",
+        "100.100.100.200",
+        "192.0.0.192",
+        "[fd00:ec2::254]",
+        "[fd20:ce::254]",
+        "[fd00:c1::a9fe:a9fe]",
+        "[64:ff9b:1:a00:0:100:808:808]",
+    ],
+)
+def test_no_option_allows_link_local_multicast_and_reserved_addresses_nor_those_of_clouds(host):
     target = parse_url(f"https://{host}/", LENIENT)
     with pytest.raises((AddressRefused, OSError)):
         addresses_of(target, LENIENT)

@@ -13,9 +13,9 @@ from django_eventstore.models import Endpoint, EndpointAttempt
 from django_eventstore.store import begin_epoch
 from django_eventstore.webhooks import attempts, connections, replay
 from django_eventstore.webhooks.catching_up import CatchUp
-from django_eventstore.webhooks.client import Limits
+from django_eventstore.webhooks.client import Connection, Limits
 from django_eventstore.webhooks.connections import Connections
-from django_eventstore.webhooks.targets import Rules
+from django_eventstore.webhooks.targets import Rules, parse_url
 from tests.delivery import record_numbers
 from tests.webhooks.conftest import ANY_PORT, row, until
 
@@ -79,7 +79,7 @@ def test_attempts_of_an_endpoint_that_was_deleted_are_dropped(calm):
     assert not EndpointAttempt.objects.exists()
 
 
-def test_of_several_addresses_the_next_is_tried_when_one_does_not_answer(calm, monkeypatch):
+def test_of_several_addresses_the_next_is_tried_when_one_refuses(calm, monkeypatch):
     def two(host, port, **keywords):
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (each, port)) for each in ("127.0.0.2", "127.0.0.1")]
 
@@ -88,6 +88,20 @@ def test_of_several_addresses_the_next_is_tried_when_one_does_not_answer(calm, m
     record_numbers(1)
     calm.forward()
     assert [1] == calm.receiver.numbers("/in")
+
+
+def test_of_several_addresses_the_next_is_tried_when_one_is_silent(receiver, monkeypatch):
+    def two(host, port, **keywords):
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (each, port)) for each in ("127.0.0.2", "127.0.0.1")]
+
+    monkeypatch.setattr(socket, "getaddrinfo", two)
+    with socket.create_server(("127.0.0.2", receiver.port), backlog=0) as full, socket.socket() as first:
+        first.connect(full.getsockname())  # who comes next is not even refused
+        limits = Limits(connect_timeout=timedelta(seconds=3))
+        target = parse_url(receiver.url("/in"), RULES)
+        connection = Connection(target, rules=RULES, limits=limits, tls=ssl.create_default_context())
+        assert 204 == connection.post(b"{}", {}).status
+        connection.close()
 
 
 def test_a_name_without_an_address_is_a_failure(calm, monkeypatch):

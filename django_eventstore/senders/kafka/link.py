@@ -52,9 +52,13 @@ class _News:
 
 
 class Link:
-    """One producer and its topics. ``connect`` bounds the wait for a topic's metadata."""
+    """One producer and its topics. ``connect`` bounds the wait for a topic's metadata.
 
-    def __init__(self, config: Mapping[str, object], *, connect: timedelta) -> None:
+    ``one_by_one``: whether its config lets each message go in a request of its own.
+    """
+
+    def __init__(self, config: Mapping[str, object], *, connect: timedelta, one_by_one: bool = False) -> None:
+        self.one_by_one = one_by_one
         self._connect = connect.total_seconds()
         self._news = _News()
         self._answers: dict[int, KafkaError | None] = {}

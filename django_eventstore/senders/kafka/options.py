@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Final
 
@@ -62,7 +62,8 @@ class ProducerOptions:
     """
 
     url: str
-    config: Mapping[str, object]
+    config: Mapping[str, object] = field(repr=False)
+    """Not in the repr: passwords are in it."""
     max_in_flight: int
     max_bytes: int
     connect_timeout: timedelta

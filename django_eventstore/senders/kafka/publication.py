@@ -65,6 +65,8 @@ class Publication:
     """Whether the failure says only that there was one before it."""
     _blamed: bool = field(default=False, init=False)
     """Whether the failure was the fault of an entry, which is refused now."""
+    _stopped: set[str] = field(default_factory=set, init=False)
+    """Streams with an entry that is refused: what is behind it must not arrive first."""
 
     def run(self) -> None:
         """Produce all and wait for the reports, as long as the lease is held. Raises when the brokers are not available.
@@ -82,7 +84,10 @@ class Publication:
             raise
 
     def produce(self) -> bool:
-        """All that is not answered yet, in order, as long as the lease is held. Whether it was."""
+        """All that is not answered yet, in order, as long as the lease is held. Whether it was.
+
+        It ends before an entry whose stream has a refused one before it: the consumer knows what becomes of that stream.
+        """
         for number, entry in enumerate(self.batch.entries):
             if number % CHUNK == 0:
                 if not self.batch.still_held():
@@ -90,18 +95,20 @@ class Publication:
                 self._hear(0)
             if self.receipts.is_answered(number):
                 continue
+            if entry.stream in self._stopped:
+                break
             try:
                 ready = self.make(entry)
                 if ready.topic not in self._known:
                     self._look_for(ready.topic)
                 self._produce(number, ready)
             except PermanentError as error:
-                self.receipts.refuse(number, error)
+                self._refuse(number, error)
                 continue
             except TopicTrouble as error:
                 if self.constant:
                     raise Unavailable(str(error)) from error
-                self.receipts.refuse(number, EventStoreError(str(error)))
+                self._refuse(number, EventStoreError(str(error)))
                 continue
             if self.careful:
                 self.wait(most=0)
@@ -187,9 +194,9 @@ class Publication:
     def _failed(self, number: int, error: KafkaError, *, alone: bool) -> None:
         verdict, reason = verdict_of(error), error.str()
         if verdict is Verdict.TOPIC and not self.constant:
-            self._refuse(number, EventStoreError(f"Kafka: {reason}"))
+            self._blame(number, EventStoreError(f"Kafka: {reason}"))
         elif verdict is Verdict.MESSAGE and alone:
-            self._refuse(number, PermanentError(f"Kafka does not take this message: {reason}"))
+            self._blame(number, PermanentError(f"Kafka does not take this message: {reason}"))
         elif verdict is Verdict.MESSAGE:
             self.blames_several = True
         # The producer stops at any error, so that nothing comes before what has failed. What stopped it is not always
@@ -199,9 +206,13 @@ class Publication:
             self._failure = (Fenced if fenced else Unavailable)(f"Kafka: {reason}{self.link.trouble}")
             self._only_stopped = stopped
 
+    def _blame(self, number: int, error: EventStoreError) -> None:
+        self._refuse(number, error)
+        self._blamed = True
+
     def _refuse(self, number: int, error: EventStoreError) -> None:
         self.receipts.refuse(number, error)
-        self._blamed = True
+        self._stopped |= {self.batch.entries[number].stream} - {""}
 
     def _silent(self) -> str:
         state = "the brokers cannot be reached" if self.link.is_down else "nothing was reported"

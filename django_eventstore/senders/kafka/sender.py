@@ -73,10 +73,14 @@ class KafkaSender(EventSender):
         )
         self.transactional_id = None if transactional_id is None else _transactional(transactional_id)
         self.headers = dict(headers or {})
+        for key, value in self.headers.items():
+            texts = isinstance(key, str) and bool(key) and isinstance(value, str)
+            _require(texts, f"headers must be texts by name, got {value!r} for {key!r}.")
         self.timeout, self.connect_timeout = timeout, connect_timeout
         self._links: dict[str | None, ProcessLocal[Link]] = {}
         self._careful = False
-        self._one_by_one = False
+        self._one_by_one: set[str | None] = set()
+        """Whose next producer is to send each message in a request of its own."""
 
     def send(self, batch: Batch) -> Outcome:
         if not batch.still_held():
@@ -90,13 +94,14 @@ class KafkaSender(EventSender):
             self._careful = True
             return receipts.outcome(_unavailable(error))
         self._careful = False
-        if self._one_by_one:
-            self._one_by_one = False
-            self._link_of(batch).close()  # the next is a quick one again
+        name = self._name_of(batch)
+        if name in self._one_by_one:
+            self._one_by_one.discard(name)
+            self._link_of(name).close()  # the next is a quick one again
         return receipts.outcome()
 
     def _send(self, batch: Batch, receipts: Receipts) -> None:
-        link_of_partition = self._link_of(batch)
+        link_of_partition = self._link_of(self._name_of(batch))
         try:
             with link_of_partition.use() as link:
                 self._publish(link, batch, receipts)
@@ -132,12 +137,13 @@ class KafkaSender(EventSender):
             silence=self.timeout,
             connect=self.connect_timeout,
             careful=self._careful,
-            one_by_one=self._one_by_one,
+            one_by_one=link.one_by_one,
         )
         try:
             publication.run()
         finally:
-            self._one_by_one = self._one_by_one or publication.blames_several
+            if publication.blames_several:
+                self._one_by_one.add(self._name_of(batch))
 
     def _maker(self, write: Callable[[DeliveredEntry], WireEvent]) -> Callable[[DeliveredEntry], Ready]:
         constant = self.topic.text if self.topic.constant else None
@@ -152,11 +158,13 @@ class KafkaSender(EventSender):
 
         return make
 
-    def _link_of(self, batch: Batch) -> ProcessLocal[Link]:
-        """That of the batch's partition, where each has a producer of its own."""
-        name = None
-        if self.transactional_id is not None:
-            name = self.transactional_id.format(consumer=batch.consumer, partition=batch.partition)
+    def _name_of(self, batch: Batch) -> str | None:
+        """The transactional id of the batch's partition, where each has a producer of its own; None: all share one."""
+        if self.transactional_id is None:
+            return None
+        return self.transactional_id.format(consumer=batch.consumer, partition=batch.partition)
+
+    def _link_of(self, name: str | None) -> ProcessLocal[Link]:
         if name not in self._links:
             link = ProcessLocal(partial(self._open, name), close=Link.close, usable=Link.is_usable)
             self._links.setdefault(name, link)  # another thread may have been quicker
@@ -166,8 +174,9 @@ class KafkaSender(EventSender):
         problem = self.options.url_problem()
         if problem is not None:
             raise Unavailable(problem)
-        config = self.options.producer_config(one_by_one=self._one_by_one, transactional_id=transactional_id)
-        link = Link(config, connect=self.connect_timeout)
+        one_by_one = transactional_id in self._one_by_one
+        config = self.options.producer_config(one_by_one=one_by_one, transactional_id=transactional_id)
+        link = Link(config, connect=self.connect_timeout, one_by_one=one_by_one)
         if transactional_id is not None:
             try:
                 link.begin_transactions(self.timeout.total_seconds())

@@ -36,8 +36,9 @@ _read = msgspec.json.Decoder(_Answer).decode
 class Flight:
     """The bookkeeping of one batch: kept by the thread of the connection, and read by the one that publishes.
 
-    A message has a serial number, which no other of the same connection has; an answer to one that is not open changes
-    nothing. An event is accepted by an answer of the stream that it was meant for, and by nothing else.
+    ``stream`` is JetStream's, ``order`` the stream of an event. A message has a serial number, which no other of the same
+    connection has; an answer to one that is not open changes nothing. An event is accepted by an answer of the stream that
+    it was meant for, and by nothing else.
     """
 
     stream: str
@@ -47,12 +48,21 @@ class Flight:
     unheard: list[int] = field(default_factory=list)
     """Numbers of those that nobody listened to."""
     written: int = 0
-    _open: dict[int, int] = field(default_factory=dict)
+    stopped: bool = False
+    """Whether nothing more is to be published, since the lease has ended."""
+    _open: dict[int, tuple[int, str]] = field(default_factory=dict)
+    _busy: set[str] = field(default_factory=set)
 
-    def published(self, serial: int, number: int) -> None:
+    def published(self, serial: int, number: int, order: str = "") -> None:
         """The entry with this number in the batch is on its way with this serial number."""
-        self._open[serial] = number
+        self._open[serial] = number, order
+        if order:
+            self._busy.add(order)
         self.written += 1
+
+    def is_busy(self, order: str) -> bool:
+        """Whether an event of this stream is not answered yet: what is behind it must not be taken when it is not."""
+        return order in self._busy
 
     @property
     def in_flight(self) -> int:
@@ -66,9 +76,10 @@ class Flight:
 
     def answered(self, serial: int, headers: Mapping[str, str] | None, body: bytes) -> None:
         """What came for this serial number."""
-        number = self._open.pop(serial, None)
+        number, order = self._open.pop(serial, (None, ""))
         if number is None:
             return
+        self._busy.discard(order)
         if headers and headers.get("Status") == NOBODY:
             self.unheard.append(number)
             return

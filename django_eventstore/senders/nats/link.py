@@ -39,6 +39,8 @@ class Ready:
     """A message, where it goes, and the number of its entry in the batch."""
 
     number: int
+    order: str
+    """The stream of the event: two of one stream are not on their way at the same time. Empty: it has none."""
     subject: str
     headers: dict[str, str]
     body: bytes
@@ -201,10 +203,12 @@ class Link:
         await self._answers(most=most)
         flight = self._flight
         for message in messages:
-            if flight.has_failed:
+            while flight.is_busy(message.order):
+                await self._answer()
+            if flight.has_failed or flight.stopped:
                 return
             serial = next(self._serials)
-            flight.published(serial, message.number)
+            flight.published(serial, message.number, message.order)
             await self._client.publish(
                 message.subject, message.body, reply=f"{self._inbox}.{serial}", headers=message.headers
             )
@@ -213,10 +217,14 @@ class Link:
         """Wait until no more than ``most`` are on their way."""
         flight = self._flight
         while flight.in_flight > most:
-            if self._lost is not None:
-                raise self._lost
-            self._moved.clear()
-            await self._moved.wait()
+            await self._answer()
+
+    async def _answer(self) -> None:
+        """Wait for the next one. Raises when the connection is lost."""
+        if self._lost is not None:
+            raise self._lost
+        self._moved.clear()
+        await self._moved.wait()
 
     async def _ask(self, subject: str, seconds: float) -> bytes:
         return (await self._client.request(subject, timeout=seconds)).data

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 from ...delivery import Batch, DeliveredEntry
@@ -38,13 +38,19 @@ class Publication:
     max_in_flight: int
     silence: timedelta
     careful: bool
+    _stopped: set[str] = field(default_factory=set, init=False)
+    """Streams with an entry that is refused: what is behind it must not arrive first."""
+    _is_over: bool = field(default=False, init=False)
 
     def run(self) -> Flight:
-        """Publish all and wait for the answers, as long as the lease is held and nothing fails. Raises when NATS is gone."""
+        """Publish all and wait for the answers, as long as the lease is held and nothing fails. Raises when NATS is gone.
+
+        It ends before an entry whose stream has a refused one before it: the consumer knows what becomes of that stream.
+        """
         flight = Flight(self.stream, self.receipts)
         self.link.begin(flight)
         first, entries = 0, self.batch.entries
-        while first < len(entries) and not flight.has_failed and self.batch.still_held():
+        while first < len(entries) and not (self._is_over or flight.has_failed) and self.batch.still_held():
             alone = self.careful and not flight.written
             count = 1 if alone else min(CHUNK, self.max_in_flight)
             messages = self._make(range(first, min(first + count, len(entries))))
@@ -58,10 +64,15 @@ class Publication:
     def _make(self, numbers: range) -> list[Ready]:
         messages = []
         for number in numbers:
+            entry = self.batch.entries[number]
+            if entry.stream in self._stopped:
+                self._is_over = True
+                break
             try:
-                messages.append(self.make(number, self.batch.entries[number]))
+                messages.append(self.make(number, entry))
             except PermanentError as error:
                 self.receipts.refuse(number, error)
+                self._stopped |= {entry.stream} - {""}
         return messages
 
     def _await(self, flight: Flight, future: Future[None]) -> None:
@@ -70,6 +81,7 @@ class Publication:
             now = time.monotonic()
             if seen != (flight.written, flight.in_flight):
                 seen, heard = (flight.written, flight.in_flight), now
+                flight.stopped = flight.stopped or not self.batch.still_held()
             elif now - heard > self.silence.total_seconds():
                 future.cancel()
                 raise Unavailable(

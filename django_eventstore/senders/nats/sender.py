@@ -16,7 +16,7 @@ from ..base import Capabilities, EventSender, ProcessLocal, Receipts
 from .address import Address
 from .link import Link, Ready
 from .publication import Publication
-from .repeats import Repeats
+from .repeats import names
 from .subjects import escape, require_subject
 from .verdicts import settle
 
@@ -32,8 +32,9 @@ class NATSSender(EventSender):
     """Publishes events to a stream of NATS JetStream.
 
     An event is accepted when the stream has acknowledged it: then the stream has it, on a majority of its replicas when there
-    are several; see the guide for what that survives. The events of a batch are published without waiting for one another.
-    What is sent again since an acknowledgement was lost is dropped by the stream, within its window for duplicates.
+    are several; see the guide for what that survives. The events of a batch are published without waiting for one another,
+    but for those of the same stream, each of which is acknowledged before the next one leaves. What is sent again since an
+    acknowledgement was lost is dropped by the stream, within its window for duplicates.
 
     ``stream`` is the name of the JetStream stream, which must exist; ``url`` is ``nats://`` or ``tls://``, several joined by
     ``;``. See the guide for the others.
@@ -80,7 +81,6 @@ class NATSSender(EventSender):
         self._link = ProcessLocal(
             lambda: Link(self.address, connect=connect_timeout), close=Link.close, usable=Link.is_usable
         )
-        self._repeats = Repeats()
         self._careful = False
 
     def send(self, batch: Batch) -> Outcome:
@@ -100,7 +100,6 @@ class NATSSender(EventSender):
         except Exception as error:  # noqa: BLE001 - nats-py, asyncio and sockets each have errors of their own
             trouble = _unavailable(error)
         self._careful = trouble is not None
-        self._repeats.note(batch, receipts)
         return receipts.outcome(trouble)
 
     def close(self) -> None:
@@ -108,7 +107,7 @@ class NATSSender(EventSender):
 
     def _send(self, link: Link, batch: Batch, receipts: Receipts) -> None:
         write = self.format.writer(log=batch.log, epoch=batch.epoch)
-        name = self._repeats.names(batch)
+        name = names(batch)
         subjects = [""] * len(batch.entries)
 
         def make(number: int, entry: DeliveredEntry) -> Ready:
@@ -128,7 +127,7 @@ class NATSSender(EventSender):
             _require_size(
                 "message with its headers", len(wire.body) + _octets(headers), link.largest, "the server's limit"
             )
-            return Ready(number, subject, headers, wire.body)
+            return Ready(number, entry.stream, subject, headers, wire.body)
 
         publication = Publication(
             link=link,

@@ -39,6 +39,8 @@ class Address:
             raise ValueError(
                 "url must be a single one; several joined by ';' are nodes of a cluster, with cluster=True."
             )
+        if len({url.partition("://")[0] for url in self.urls}) > 1:
+            raise ValueError("url must be encrypted for all nodes of a cluster, or for none.")
         unknown = set(self.tls) - set(TLS_OPTIONS)
         if unknown:
             raise ValueError(f"tls takes {', '.join(TLS_OPTIONS)}, got {', '.join(sorted(unknown))}.")

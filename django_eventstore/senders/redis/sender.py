@@ -96,17 +96,24 @@ class RedisStreamSender(EventSender):
         self._link.close()
 
     def _chunks(self, batch: Batch, receipts: Receipts) -> Iterator[list[Addition]]:
-        """What goes in one transaction each, as long as the lease is held. After a trouble the first event goes alone."""
+        """What goes in one transaction each, as long as the lease is held. After a trouble the first event goes alone.
+
+        It ends before an entry whose stream has a refused one before it: the consumer knows what becomes of that stream.
+        """
         write = self.format.writer(log=batch.log, epoch=batch.epoch)
         chunk: list[Addition] = []
+        stopped: set[str] = set()
         size, most = 0, 1 if self._careful else self.max_in_flight
         for number, entry in enumerate(batch.entries):
+            if entry.stream in stopped:
+                break
             try:
                 wire = write(entry)
                 key = self.key.fill(entry)
                 self._require_possible(key, wire.body)
             except PermanentError as error:
                 receipts.refuse(number, error)
+                stopped |= {entry.stream} - {""}
                 continue
             if chunk and (len(chunk) >= most or size + len(wire.body) > CHUNK_BYTES):
                 if not batch.still_held():
