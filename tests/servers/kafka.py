@@ -86,7 +86,8 @@ class _Library:
 class MockKafka:
     """librdkafka's mock cluster of one broker behind a proxy, on threads of this process.
 
-    It keeps what is produced and hands it out again. It looks at no sequence, epoch or producer id, and fences nobody.
+    It keeps what is produced and hands it out again. It fences nobody, and looks at the sequence numbers of producers with a
+    transactional id only.
     """
 
     def __init__(self, *, tls: ssl.SSLContext | None = None) -> None:

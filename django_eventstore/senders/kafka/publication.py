@@ -66,10 +66,11 @@ class Publication:
     _blamed: bool = field(default=False, init=False)
     """Whether the failure was the fault of an entry, which is refused now."""
 
-    def run(self) -> None:
+    def run(self) -> bool:
         """Produce all and wait for the reports, as long as the lease is held. Raises when the brokers are not available.
 
-        When it raises, nothing of the batch is left in the link, which is not to be used again.
+        False: what is not answered is to be published on another link. Then, and when it raises, nothing of the batch is left
+        in the link, which is not to be used again.
         """
         self.link.begin()
         try:
@@ -80,6 +81,7 @@ class Publication:
             self._drop()
             self._raise_better(error)
             raise
+        return True
 
     def produce(self) -> bool:
         """All that is not answered yet, in order, as long as the lease is held. Whether it was."""

@@ -94,16 +94,13 @@ class KafkaSender(EventSender):
         return receipts.outcome()
 
     def _send(self, batch: Batch, receipts: Receipts) -> None:
-        link_of_partition = self._link_of(batch)
         try:
-            with link_of_partition.use() as link:
-                self._publish(link, batch, receipts)
+            self._publish_all(batch, receipts)
         except Exception as error:
             # Another worker had the partition for a while. Who has it now may take the id back, and nobody else.
             if self.transactional_id is None or not isinstance(_unavailable(error), Fenced) or not batch.still_held():
                 raise
-            with link_of_partition.use() as link:
-                self._publish(link, batch, receipts)
+            self._publish_all(batch, receipts)
 
     def check(self) -> list[CheckMessage]:
         problem = self.options.url_problem()
@@ -119,7 +116,17 @@ class KafkaSender(EventSender):
         for link in list(self._links.values()):
             link.close()
 
-    def _publish(self, link: Link, batch: Batch, receipts: Receipts) -> None:
+    def _publish_all(self, batch: Batch, receipts: Receipts) -> None:
+        """On one link after the other: each but the last finds an entry that is refused, and is of no use after it."""
+        link_of_partition = self._link_of(batch)
+        while True:
+            with link_of_partition.use() as link:
+                if self._publish(link, batch, receipts):
+                    return
+            if not batch.still_held():  # another link would take the transactional id from who has the partition now
+                return
+
+    def _publish(self, link: Link, batch: Batch, receipts: Receipts) -> bool:
         publication = (Publication if self.transactional_id is None else Transaction)(
             link=link,
             batch=batch,
@@ -133,7 +140,7 @@ class KafkaSender(EventSender):
             one_by_one=self._one_by_one,
         )
         try:
-            publication.run()
+            return publication.run()
         finally:
             self._one_by_one = self._one_by_one or publication.blames_several
 
