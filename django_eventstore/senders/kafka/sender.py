@@ -13,7 +13,7 @@ from ...events.cloudevents import DEFAULT_DATASCHEMA
 from ...events.templates import EntryTemplate
 from ...events.wire import Shape, WireEvent, WireFormat
 from ...exceptions import LeaseLost, PermanentError, Unavailable
-from ..base import EventSender, ProcessLocal, Receipts
+from ..base import EventSender, ProcessLocal, Receipts, require, require_positive
 from .link import Link
 from .options import ProducerOptions, is_topic_name, reason_of
 from .publication import Publication, Ready
@@ -52,16 +52,14 @@ class KafkaSender(EventSender):
         connect_timeout: timedelta = timedelta(seconds=5),
     ) -> None:
         self.topic = EntryTemplate(topic, option="topic", fields=("type", "version"))
-        _require(
+        require(
             not self.topic.constant or is_topic_name(topic),
             f"topic must be a name of up to 249 letters, digits, '.', '_' and '-', or a template, got {topic!r}.",
         )
         self.format = WireFormat(shape=format, source=source, dataschema=dataschema, prefix="ce_")
-        _require(max_in_flight > 0, f"max_in_flight must be positive, got {max_in_flight!r}.")
-        _require(max_bytes >= SMALLEST, f"max_bytes must be {SMALLEST} or more, got {max_bytes!r}.")
-        for name, duration in (("timeout", timeout), ("connect_timeout", connect_timeout)):
-            positive = isinstance(duration, timedelta) and duration > timedelta(0)
-            _require(positive, f"{name} must be a positive timedelta, got {duration!r}.")
+        require(max_in_flight > 0, f"max_in_flight must be positive, got {max_in_flight!r}.")
+        require(max_bytes >= SMALLEST, f"max_bytes must be {SMALLEST} or more, got {max_bytes!r}.")
+        require_positive(timeout=timeout, connect_timeout=connect_timeout)
         self.options = ProducerOptions(
             url=url,
             config={} if config is None else config,
@@ -196,8 +194,3 @@ def _unavailable(error: Exception) -> Unavailable:
     problem = (Fenced if is_fence(error) else Unavailable)(f"Kafka: {reason_of(error)}")
     problem.__cause__ = error
     return problem
-
-
-def _require(fact: bool, otherwise: str) -> None:
-    if not fact:
-        raise ValueError(otherwise)
