@@ -20,6 +20,7 @@ from tests.processes import spawn as start_process
 from tests.servers import MariaDBServer, PgBouncer, PostgresCluster, missing
 
 VENDOR_MARKERS = databases.VENDORS
+BLOCKER = pytest.StashKey[Any]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -159,6 +160,38 @@ def pgbouncer(server_directory: Path) -> Iterator[Callable[[PostgresCluster], Pg
 def _delete_all(servers: list[Any]) -> None:
     for server in servers:
         server.delete()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _database_blocker(request: pytest.FixtureRequest, django_db_blocker: Any) -> None:
+    request.config.stash[BLOCKER] = django_db_blocker
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[None]:
+    """A test that commits leaves no consumer behind; else the log would have one that is nobody's in some later test.
+
+    The flush at its end makes the declared consumers known, as it has to: a test that declares one undoes it before.
+    """
+    yield
+    if nextitem is not None and _commits(item):  # behind the last one there is no database any more
+        from django_eventstore.models import ConsumerOffset
+
+        with item.config.stash[BLOCKER].unblock():
+            left = sorted(set(ConsumerOffset.objects.values_list("consumer", flat=True)))
+        if left:
+            pytest.fail(f"It leaves consumers behind: {', '.join(left)}", pytrace=False)
+
+
+def _commits(item: pytest.Item) -> bool:
+    from django.test import TestCase, TransactionTestCase
+
+    case = getattr(item, "cls", None)
+    if case is not None and issubclass(case, TransactionTestCase):
+        return not issubclass(case, TestCase)
+    marker = item.get_closest_marker("django_db")
+    marked = marker is not None and bool(marker.kwargs.get("transaction"))
+    return marked or "transactional_db" in getattr(item, "fixturenames", ())
 
 
 class RegisterDatabase(Protocol):

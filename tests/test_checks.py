@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -123,11 +122,7 @@ def test_what_a_sender_complains_of_is_passed_on() -> None:
 
 
 def stored_messages(*databases: str) -> list[CheckMessage]:
-    """About the consumers of this file; what is left of another test's is printed."""
-    messages = check_stored_consumers(databases=databases or ["default"])
-    ours = [message for message in messages if re.search(r"consumer '(billing|former\d*|shared)'", message.msg)]
-    print(*[message.msg for message in messages if message not in ours], sep="\n")
-    return ours
+    return check_stored_consumers(databases=databases or ["default"])
 
 
 @pytest.mark.django_db(transaction=True)

@@ -8,14 +8,25 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, ClassVar, Generic, TypeVar
 from weakref import WeakSet
 
 from django.core.checks import CheckMessage
 
 from ..delivery import Batch, DeliveredEntry, Outcome
+from ..exceptions import Unavailable
 
-__all__ = ["Capabilities", "EventSender", "ProcessLocal", "Receipts", "position_of"]
+__all__ = [
+    "Capabilities",
+    "EventSender",
+    "ProcessLocal",
+    "Receipts",
+    "as_unavailable",
+    "position_of",
+    "require",
+    "require_positive",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +86,28 @@ def position_of(entry: DeliveredEntry) -> int:
     return entry.position
 
 
+def require(fact: bool, otherwise: str) -> None:
+    """For options: raises ValueError with this text unless it is so."""
+    if not fact:
+        raise ValueError(otherwise)
+
+
+def require_positive(**durations: object) -> None:
+    """Raises ValueError with the name of the option unless each is a timedelta of more than nothing."""
+    for name, duration in durations.items():
+        positive = isinstance(duration, timedelta) and duration > timedelta(0)
+        require(positive, f"{name} must be a positive timedelta, got {duration!r}.")
+
+
+def as_unavailable(error: Exception, *, receiver: str) -> Unavailable:
+    """The error as the loop understands it; the cause of another one is that one."""
+    if isinstance(error, Unavailable):
+        return error
+    problem = Unavailable(f"{receiver}: {type(error).__name__}: {error}")
+    problem.__cause__ = error
+    return problem
+
+
 class Receipts:
     """What became of the entries of a batch, by their number in it. Answers may come in any order.
 
@@ -98,6 +131,10 @@ class Receipts:
     def is_answered(self, number: int) -> bool:
         """Whether the entry was accepted or refused."""
         return bool(self._answered[number])
+
+    def is_refused(self, number: int) -> bool:
+        """Whether the receiver will not have the entry."""
+        return number in self._refused
 
     @property
     def done(self) -> int:

@@ -17,9 +17,10 @@ from django_eventstore import EventEntry, EventStore, record
 from django_eventstore.admin import event_ids
 from django_eventstore.admin.entries import EventEntryAdmin
 from django_eventstore.admin.read_only import LONGEST_TEXT
+from django_eventstore.models import EventKey
 from django_eventstore.store.event_ids import uuid7
 from django_eventstore.store.new_entries import NewEntries
-from tests.admin.plans import poor_plan
+from tests.admin.plans import BIG, poor_plan
 from tests.api.statements import captured_statements
 
 pytestmark = pytest.mark.django_db
@@ -301,8 +302,11 @@ def test_every_page_is_read_through_an_index(client: Client, monkeypatch: pytest
         rows[::100] = [row._replace(correlation_id=correlation if start else "other") for row in rows[::100]]
         store.append(NewEntries(rows))
     sequenced()
-    _analyze()
     middle = EventEntry.objects.order_by("id")[10_000]
+    # An index on a table that autovacuum has found empty is rightly left alone.
+    keys = [EventKey(event_id=uuid.uuid4(), entry_id=middle.id) for _ in range(2_000)]
+    EventKey.objects.bulk_create(keys)
+    _analyze()
     queries = [
         "",
         f"before={middle.id}",
@@ -316,6 +320,7 @@ def test_every_page_is_read_through_an_index(client: Client, monkeypatch: pytest
         "q=order-4000&type=rare.Event",
         "q=12345",
         f"q={middle.event_id}",
+        f"q={keys[0].event_id}",
         f"q={correlation}",
         f"q={correlation}&before={middle.id}",
         "q=none",
@@ -330,18 +335,14 @@ def test_every_page_is_read_through_an_index(client: Client, monkeypatch: pytest
         for sql in own:
             assert not re.search(r"COUNT\(|\bOFFSET\b", sql, re.IGNORECASE), sql
             poor = poor_plan(sql, of_most_rows="OrderCancelled" in url)
-            if (
-                poor is not None
-            ):  # autovacuum may have looked at the tables while they were filled, and had the last word
-                _analyze()
-                poor = poor_plan(sql, of_most_rows="OrderCancelled" in url)
             assert poor is None, (url, sql, poor)
 
 
 def _analyze() -> None:
+    """What autovacuum had found before is forgotten, and until the end of the transaction it cannot look again."""
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:
-            cursor.execute("ANALYZE eventstore_entry, eventstore_position, eventstore_type")
+            cursor.execute(f"ANALYZE {', '.join((*BIG, 'eventstore_type'))}")
 
 
 def test_the_check_of_plans_sees_a_poor_plan() -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import ssl
 import subprocess
 from pathlib import Path
 
-__all__ = ["Certificates"]
+__all__ = ["Certificates", "tls_of"]
 
 
 class Certificates:
@@ -22,3 +23,10 @@ class Certificates:
         command = ["openssl", "req", "-x509", *kind, "-addext", f"subjectAltName={name}", *files]
         subprocess.run(command, check=True, capture_output=True, timeout=60)
         return certificate, key
+
+
+def tls_of(certificate: tuple[str, str]) -> ssl.SSLContext:
+    """What a server needs that shows this one."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*certificate)
+    return context

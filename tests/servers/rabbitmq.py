@@ -101,16 +101,17 @@ class RabbitMQNode:
 
     def kill(self) -> None:
         """SIGKILL, to the start script and the machine below it."""
-        self._signal_all(signal.SIGKILL)
+        if self._supervised.running:
+            os.killpg(self._supervised.pid, signal.SIGKILL)  # it leads a session of its own
         self._supervised.end(signal.SIGKILL)
 
     def freeze(self) -> None:
         """SIGSTOP: it answers nothing, and the kernel goes on taking what is sent to it."""
-        self._signal_all(signal.SIGSTOP)
+        self._supervised.freeze_all()
 
     def thaw(self) -> None:
         """SIGCONT."""
-        self._signal_all(signal.SIGCONT)
+        self._supervised.thaw_all()
 
     def forget(self) -> None:
         """Remove all that a stopped node has: it starts empty."""
@@ -120,10 +121,6 @@ class RabbitMQNode:
         """Kill the node if it runs, and remove its directory."""
         self.kill()
         shutil.rmtree(self.directory, ignore_errors=True)
-
-    def _signal_all(self, number: signal.Signals) -> None:
-        if self._supervised.running:
-            os.killpg(self._supervised.pid, number)  # it leads a session of its own
 
     def _answers(self) -> bool:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -126,6 +127,30 @@ class Supervised:
     def thaw(self) -> None:
         """SIGCONT."""
         os.kill(self.pid, signal.SIGCONT)
+
+    def freeze_all(self, *, timeout: float = 30.0) -> None:
+        """SIGSTOP to the program and to those it has started; returns when every thread of them has stopped."""
+        os.killpg(self.pid, signal.SIGSTOP)
+        deadline = time.monotonic() + timeout
+        while self._states() - {"T", "Z"}:  # a thread on another core runs on until it looks
+            if time.monotonic() > deadline:
+                raise ServerFailed(f"the server did not stop within {timeout:g} s")
+            time.sleep(0.005)
+
+    def thaw_all(self) -> None:
+        """SIGCONT to all that was frozen."""
+        os.killpg(self.pid, signal.SIGCONT)
+
+    def _states(self) -> set[str]:
+        """What Linux says of the threads of the program's process group, which it leads."""
+        found = set()
+        for stat in Path("/proc").glob("[0-9]*/task/*/stat"):
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
+                # Behind the name, which may have spaces and parentheses too: state, parent, process group.
+                state, _, group, *_ = stat.read_text().rpartition(")")[2].split()
+                if int(group) == self.pid:
+                    found.add(state)
+        return found
 
     def log_tail(self, characters: int = 4000) -> str:
         """The end of what the server wrote to its log."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import ssl
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -19,7 +18,7 @@ from django_eventstore.senders.kafka import KafkaSender
 from django_eventstore.senders.kafka.options import BATCH_BYTES
 from django_eventstore.testing.contracts import LOG, SenderContract
 from tests.documentation import DOCS, blocks
-from tests.servers.certificates import Certificates
+from tests.servers.certificates import tls_of
 from tests.servers.proxy import Proxy
 from tests.services.kafka import SHORT, Ground, deliver, headers_of, ids, in_order, kafka_of, mock_ground, wanted
 
@@ -388,19 +387,8 @@ def test_options_that_librdkafka_does_not_take_are_the_senders_trouble(ground):
         ground.sender(config={"no.such.option": 1}).send(contract.batch(contract.entries(1)))
 
 
-def tls_of(certificate: tuple[str, str]) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(*certificate)
-    return context
-
-
 def secure(certificate: str) -> dict[str, str]:
     return {"security.protocol": "SSL", "ssl.ca.location": certificate}
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    return Certificates(tmp_path_factory.mktemp("certificates"))
 
 
 @pytest.mark.needs("openssl")

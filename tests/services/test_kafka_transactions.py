@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from contextlib import ExitStack
 
 import pytest
 from confluent_kafka import KafkaError
@@ -18,6 +17,8 @@ from tests.services.kafka import Ground, deliver, ids, kafka_of, mock_ground, ta
 pytestmark = [pytest.mark.no_database, pytest.mark.needs("kafka-mock")]
 
 ID = "test-{consumer}-{partition}"
+INIT_PRODUCER_ID = 22
+"""The number of the protocol for the request that takes a transactional id."""
 contract = SenderContract()
 
 
@@ -73,28 +74,48 @@ def test_partitions_have_producers_of_their_own(tansu):
     assert {"test-contract-0", "test-contract-1"} == set(sender._links)
 
 
-def test_a_message_that_is_refused_is_left_out_and_the_others_are_committed():
-    entries = contract.entries(5)
-    entries[2].payload = '{"text":"%s"}' % ("x" * BATCH_BYTES)
-    outcome, mock = None, None
-    with ExitStack() as stack:
-        # librdkafka now and then tells of what was purged behind the message and not of the message: then nothing is known
-        # of it, nothing is claimed, and the batch comes again. The mock cluster has only one error to give.
-        for _ in range(3):
-            mock = stack.enter_context(mock_ground())
-            # Three requests: what is before the large one, the large one, and what is behind it.
-            sender = mock.sender(transactional_id=ID, config={"linger.ms": 100})
-            kafka_of(mock).fail_requests(0, KafkaError.MSG_SIZE_TOO_LARGE)
-            try:
-                outcome = sender.send(contract.batch(entries))
-                break
-            except Unavailable as error:
-                if "Purged" not in str(error):
-                    raise
-        assert outcome is not None
-        assert (5, {3}) == (outcome.done, set(outcome.refused))
-        assert isinstance(outcome.refused[3], PermanentError)
-        assert {name for name in wanted(entries) if name != str(entries[2].event_id)} == set(ids(mock.read(4)))
+@pytest.mark.parametrize("behind", [0, 3])
+def test_a_message_that_is_refused_is_left_out_and_the_others_are_committed(mock, behind):
+    """Also when nothing behind it was in flight, from which librdkafka would see that its sequence numbers have a gap."""
+    entries = contract.entries(2 + behind, streams=2 + behind)
+    sender = mock.sender(transactional_id=ID)
+    refuse(mock, entries[1])
+    outcome = sender.send(contract.batch(entries))
+    assert (2 + behind, {2}) == (outcome.done, set(outcome.refused))
+    assert isinstance(outcome.refused[2], PermanentError)
+    more = contract.entries(2, first=3 + behind)
+    assert Outcome(done=2) == sender.send(contract.batch(more))
+    assert set(wanted([entries[0], *entries[2:], *more])) == set(ids(mock.read(3 + behind)))
+
+
+def test_what_is_left_out_of_a_transaction_keeps_its_stream_out_of_the_next(mock):
+    entries = contract.entries(6, streams=2)
+    refuse(mock, entries[1])
+    outcome = mock.sender(transactional_id=ID).send(contract.batch(entries))
+    assert (3, {2}) == (outcome.done, set(outcome.refused))
+    assert set(wanted([entries[0], entries[2]])) == set(ids(mock.read(2)))
+
+
+def test_the_id_is_not_taken_again_to_leave_a_message_out_when_the_lease_has_ended(mock):
+    entries = contract.entries(2)
+    refuse(mock, entries[1])
+    asked: list[int] = []
+
+    def until_it_was_refused() -> bool:
+        asked.append(1)
+        if len(asked) == 2:  # the id was taken, nothing was sent
+            errors = [KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED] * 10
+            kafka_of(mock).fail_requests(*errors, request=INIT_PRODUCER_ID)
+        return len(asked) < 3
+
+    sender = mock.sender(transactional_id=ID)
+    assert Outcome(done=0) == sender.send(contract.batch(entries, still_held=until_it_was_refused))
+
+
+def refuse(mock: Ground, entry: ContractEntry) -> None:
+    """The second entry of the next batch. It is so large that it has a request of its own, between its neighbours."""
+    entry.payload = '{"text":"%s"}' % ("x" * BATCH_BYTES)
+    kafka_of(mock).fail_requests(0, KafkaError.MSG_SIZE_TOO_LARGE)
 
 
 def of_partition(number: int, entries: list[ContractEntry]) -> Batch:

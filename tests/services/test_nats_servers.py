@@ -15,7 +15,6 @@ from django_eventstore import Outcome
 from django_eventstore.exceptions import Unavailable
 from django_eventstore.senders.nats import NATSSender
 from django_eventstore.testing.contracts import Arrival, ContractEntry, SenderContract
-from tests.servers.certificates import Certificates
 from tests.servers.nats import NATSClient, NATSServer
 from tests.services.jetstream import SHORT, ids, wanted
 
@@ -191,11 +190,6 @@ def test_credentials_and_rights_that_are_wrong_are_the_senders_trouble(make_serv
         except Unavailable as error:
             reasons.append(str(error))
     assert '"orders.elsewhere"' in reasons[0].lower()
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory) -> Certificates:
-    return Certificates(tmp_path_factory.mktemp("certificates"))
 
 
 def encrypted(certificate: tuple[str, str]) -> str:

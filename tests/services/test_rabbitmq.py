@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import ssl
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import amqp
@@ -24,6 +21,7 @@ from django_eventstore.senders.rabbitmq import RabbitMQSender
 from django_eventstore.senders.rabbitmq import sender as sender_module
 from django_eventstore.testing.contracts import LOG, Arrival, ContractEntry, SenderContract
 from tests.documentation import DOCS, blocks
+from tests.servers.certificates import tls_of
 from tests.servers.proxy import Proxy
 from tests.servers.rabbitmq import RabbitMQNode, connect
 from tests.services.broker import SHORT, Broker, ids, wanted
@@ -506,33 +504,6 @@ def test_the_snippets_of_the_guide_declare_send_and_read(broker):
     assert Outcome(done=1) == broker.sender(**{**options, "exchange": broker.name}).send(contract.batch([entry]))
     [message] = broker.read(1)
     assert (str(entry.event_id), "orders.OrderPlaced", entry.stream, {"n": 1}) == scope["read"](message)
-
-
-class Certificates:
-    """A certificate for 127.0.0.1 that it has signed itself, and one for another name."""
-
-    def __init__(self, directory: Path) -> None:
-        self.here = self._make(directory / "here", "IP:127.0.0.1")
-        self.elsewhere = self._make(directory / "elsewhere", "DNS:elsewhere.example")
-
-    def _make(self, stem: Path, name: str) -> tuple[str, str]:
-        certificate, key = f"{stem}.pem", f"{stem}.key"
-        kind = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=test"]
-        files = ["-keyout", key, "-out", certificate]
-        command = ["openssl", "req", "-x509", *kind, "-addext", f"subjectAltName={name}", *files]
-        subprocess.run(command, check=True, capture_output=True, timeout=60)
-        return certificate, key
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory) -> Certificates:
-    return Certificates(tmp_path_factory.mktemp("certificates"))
-
-
-def tls_of(certificate: tuple[str, str]) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(*certificate)
-    return context
 
 
 @pytest.fixture

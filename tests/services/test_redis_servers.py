@@ -15,7 +15,6 @@ from django_eventstore import Outcome
 from django_eventstore.exceptions import Unavailable
 from django_eventstore.senders.redis import RedisStreamSender
 from django_eventstore.testing.contracts import Arrival, ContractEntry, SenderContract
-from tests.servers.certificates import Certificates
 from tests.servers.postgresql import free_port
 from tests.servers.redis import RedisServer, connect
 from tests.services.redis_streams import SHORT, ids, read, wanted
@@ -277,11 +276,6 @@ def _text(value: object) -> str:
     if isinstance(value, dict):
         return "\n".join(f"{name}:{fact}" for name, fact in value.items())
     return value.decode() if isinstance(value, bytes) else str(value)
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory) -> Certificates:
-    return Certificates(tmp_path_factory.mktemp("certificates"))
 
 
 class Encrypted:

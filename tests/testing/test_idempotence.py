@@ -20,12 +20,7 @@ class Refused(Exception):
     pass
 
 
-@pytest.fixture(params=[False, True], ids=["in a TestCase", "in a TransactionTestCase"])
-def _each_kind_of_test(request):
-    request.getfixturevalue("transactional_db" if request.param else "db")
-
-
-each_kind = pytest.mark.usefixtures("_each_kind_of_test")
+each_kind = pytest.mark.usefixtures("each_kind_of_test")
 
 
 @pytest.fixture(autouse=True)

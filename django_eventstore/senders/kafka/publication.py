@@ -68,10 +68,11 @@ class Publication:
     _stopped: set[str] = field(default_factory=set, init=False)
     """Streams with an entry that is refused: what is behind it must not arrive first."""
 
-    def run(self) -> None:
+    def run(self) -> bool:
         """Produce all and wait for the reports, as long as the lease is held. Raises when the brokers are not available.
 
-        When it raises, nothing of the batch is left in the link, which is not to be used again.
+        False: what is not answered is to be published on another link. Then, and when it raises, nothing of the batch is left
+        in the link, which is not to be used again.
         """
         self.link.begin()
         try:
@@ -82,6 +83,7 @@ class Publication:
             self._drop()
             self._raise_better(error)
             raise
+        return True
 
     def produce(self) -> bool:
         """All that is not answered yet, in order, as long as the lease is held. Whether it was.
@@ -94,6 +96,8 @@ class Publication:
                     return False
                 self._hear(0)
             if self.receipts.is_answered(number):
+                if self.receipts.is_refused(number):  # on the link before this one
+                    self._stopped |= {entry.stream} - {""}
                 continue
             if entry.stream in self._stopped:
                 break

@@ -13,7 +13,7 @@ from ...events.cloudevents import DEFAULT_DATASCHEMA
 from ...events.templates import EntryTemplate
 from ...events.wire import Shape, WireEvent, WireFormat
 from ...exceptions import LeaseLost, PermanentError, Unavailable
-from ..base import EventSender, ProcessLocal, Receipts
+from ..base import EventSender, ProcessLocal, Receipts, require, require_positive
 from .link import Link
 from .options import ProducerOptions, is_topic_name, reason_of
 from .publication import Publication, Ready
@@ -54,16 +54,14 @@ class KafkaSender(EventSender):
         connect_timeout: timedelta = timedelta(seconds=5),
     ) -> None:
         self.topic = EntryTemplate(topic, option="topic", fields=("type", "version"))
-        _require(
+        require(
             not self.topic.constant or is_topic_name(topic),
             f"topic must be a name of up to 249 letters, digits, '.', '_' and '-', or a template, got {topic!r}.",
         )
         self.format = WireFormat(shape=format, source=source, dataschema=dataschema, prefix="ce_")
-        _require(max_in_flight > 0, f"max_in_flight must be positive, got {max_in_flight!r}.")
-        _require(max_bytes >= SMALLEST, f"max_bytes must be {SMALLEST} or more, got {max_bytes!r}.")
-        for name, duration in (("timeout", timeout), ("connect_timeout", connect_timeout)):
-            positive = isinstance(duration, timedelta) and duration > timedelta(0)
-            _require(positive, f"{name} must be a positive timedelta, got {duration!r}.")
+        require(max_in_flight > 0, f"max_in_flight must be positive, got {max_in_flight!r}.")
+        require(max_bytes >= SMALLEST, f"max_bytes must be {SMALLEST} or more, got {max_bytes!r}.")
+        require_positive(timeout=timeout, connect_timeout=connect_timeout)
         self.options = ProducerOptions(
             url=url,
             config={} if config is None else config,
@@ -75,7 +73,7 @@ class KafkaSender(EventSender):
         self.headers = dict(headers or {})
         for key, value in self.headers.items():
             texts = isinstance(key, str) and bool(key) and isinstance(value, str)
-            _require(texts, f"headers must be texts by name, got {value!r} for {key!r}.")
+            require(texts, f"headers must be texts by name, got {value!r} for {key!r}.")
         self.timeout, self.connect_timeout = timeout, connect_timeout
         self._links: dict[str | None, ProcessLocal[Link]] = {}
         self._careful = False
@@ -101,16 +99,13 @@ class KafkaSender(EventSender):
         return receipts.outcome()
 
     def _send(self, batch: Batch, receipts: Receipts) -> None:
-        link_of_partition = self._link_of(self._name_of(batch))
         try:
-            with link_of_partition.use() as link:
-                self._publish(link, batch, receipts)
+            self._publish_all(batch, receipts)
         except Exception as error:
             # Another worker had the partition for a while. Who has it now may take the id back, and nobody else.
             if self.transactional_id is None or not isinstance(_unavailable(error), Fenced) or not batch.still_held():
                 raise
-            with link_of_partition.use() as link:
-                self._publish(link, batch, receipts)
+            self._publish_all(batch, receipts)
 
     def check(self) -> list[CheckMessage]:
         problem = self.options.url_problem()
@@ -126,7 +121,17 @@ class KafkaSender(EventSender):
         for link in list(self._links.values()):
             link.close()
 
-    def _publish(self, link: Link, batch: Batch, receipts: Receipts) -> None:
+    def _publish_all(self, batch: Batch, receipts: Receipts) -> None:
+        """On one link after the other: each but the last finds an entry that is refused, and is of no use after it."""
+        link_of_partition = self._link_of(self._name_of(batch))
+        while True:
+            with link_of_partition.use() as link:
+                if self._publish(link, batch, receipts):
+                    return
+            if not batch.still_held():  # another link would take the transactional id from who has the partition now
+                return
+
+    def _publish(self, link: Link, batch: Batch, receipts: Receipts) -> bool:
         publication = (Publication if self.transactional_id is None else Transaction)(
             link=link,
             batch=batch,
@@ -140,7 +145,7 @@ class KafkaSender(EventSender):
             one_by_one=link.one_by_one,
         )
         try:
-            publication.run()
+            return publication.run()
         finally:
             if publication.blames_several:
                 self._one_by_one.add(self._name_of(batch))
@@ -200,8 +205,3 @@ def _unavailable(error: Exception) -> Unavailable:
     problem = (Fenced if is_fence(error) else Unavailable)(f"Kafka: {reason_of(error)}")
     problem.__cause__ = error
     return problem
-
-
-def _require(fact: bool, otherwise: str) -> None:
-    if not fact:
-        raise ValueError(otherwise)

@@ -17,23 +17,15 @@ class Transaction(Publication):
     """A publication of which those who read committed messages see all, or nothing.
 
     An entry is accepted when the transaction has committed. A message that is refused ends the transaction: it is aborted,
-    and another one is made without it.
+    and another one is to be made without it.
     """
 
     _reported: list[int] = field(default_factory=list, init=False)
 
-    def run(self) -> None:
-        """Raises when the brokers are not available, or another producer has taken the id over; nothing is claimed then."""
-        while not self._tried():
-            pass
+    def run(self) -> bool:
+        """Raises when the brokers are not available, or another producer has taken the id over; nothing is claimed then.
 
-    def accepted(self, number: int) -> None:
-        self._reported.append(number)
-
-    def _tried(self) -> bool:
-        """False when the transaction was aborted because of an entry that is refused now.
-
-        When the lease has ended nothing is claimed: whoever has it now sends the batch as a whole.
+        When the lease has ended nothing is claimed either: whoever has it now sends the batch as a whole.
         """
         try:
             self.link.begin()
@@ -58,13 +50,16 @@ class Transaction(Publication):
             self.receipts.accept(number)
         return True
 
+    def accepted(self, number: int) -> None:
+        self._reported.append(number)
+
     def _aborted(self) -> bool:
-        """Whether the transaction could be aborted; then another one can begin."""
+        """Whether the transaction could be aborted; then it has left nothing that hangs."""
         try:
             self.link.abort_transaction(GRACE)
         except KafkaException:
             return False
-        self._open.clear()
-        self._reported.clear()
-        self._failure, self._blamed = None, False
+        # What was refused has had sequence numbers. librdkafka goes on behind them, unless something of the producer was in
+        # flight behind it, and the brokers, which have not seen them, would take nothing of its next transaction.
+        self.link.drop()
         return True

@@ -12,7 +12,7 @@ from ...events.cloudevents import DEFAULT_DATASCHEMA, to_header
 from ...events.templates import EntryTemplate
 from ...events.wire import Shape, WireFormat
 from ...exceptions import LeaseLost, PermanentError, Unavailable
-from ..base import Capabilities, EventSender, ProcessLocal, Receipts
+from ..base import Capabilities, EventSender, ProcessLocal, Receipts, as_unavailable, require, require_positive
 from .address import Address
 from .link import Link, Ready
 from .publication import Publication
@@ -59,7 +59,7 @@ class NATSSender(EventSender):
         timeout: timedelta = timedelta(seconds=30),
         connect_timeout: timedelta = timedelta(seconds=5),
     ) -> None:
-        _require(
+        require(
             isinstance(stream, str) and bool(stream) and not _NO_STREAM_NAME.search(stream),
             f"stream must be the name of a stream, without dots, spaces, wildcards and slashes, got {stream!r}.",
         )
@@ -71,11 +71,9 @@ class NATSSender(EventSender):
         self.headers = dict(headers or {})
         for name, value in self.headers.items():
             _require_header(name, value)
-        _require(max_in_flight > 0, f"max_in_flight must be positive, got {max_in_flight!r}.")
-        _require(max_bytes > 0, f"max_bytes must be positive, got {max_bytes!r}.")
-        for name, duration in (("timeout", timeout), ("connect_timeout", connect_timeout)):
-            positive = isinstance(duration, timedelta) and duration > timedelta(0)
-            _require(positive, f"{name} must be a positive timedelta, got {duration!r}.")
+        require(max_in_flight > 0, f"max_in_flight must be positive, got {max_in_flight!r}.")
+        require(max_bytes > 0, f"max_bytes must be positive, got {max_bytes!r}.")
+        require_positive(timeout=timeout, connect_timeout=connect_timeout)
         self.max_in_flight, self.max_bytes = max_in_flight, max_bytes
         self.timeout, self.connect_timeout = timeout, connect_timeout
         self._link = ProcessLocal(
@@ -98,7 +96,7 @@ class NATSSender(EventSender):
         except LeaseLost:
             raise
         except Exception as error:  # noqa: BLE001 - nats-py, asyncio and sockets each have errors of their own
-            trouble = _unavailable(error)
+            trouble = as_unavailable(error, receiver="NATS")
         self._careful = trouble is not None
         return receipts.outcome(trouble)
 
@@ -163,19 +161,6 @@ def _require_possible(subject: str) -> None:
 
 def _require_header(name: object, value: object) -> None:
     right = isinstance(name, str) and _HEADER_NAME.fullmatch(name) and not name.lower().startswith("nats-")
-    _require(bool(right), f"headers must have names of visible ASCII that do not begin with 'Nats-', got {name!r}.")
+    require(bool(right), f"headers must have names of visible ASCII that do not begin with 'Nats-', got {name!r}.")
     right = isinstance(value, str) and not _CONTROL.search(value)
-    _require(bool(right), f"headers must have texts of one line, got {value!r} for {name!r}.")
-
-
-def _unavailable(error: Exception) -> Unavailable:
-    if isinstance(error, Unavailable):
-        return error
-    problem = Unavailable(f"NATS: {type(error).__name__}: {error}")
-    problem.__cause__ = error
-    return problem
-
-
-def _require(fact: bool, otherwise: str) -> None:
-    if not fact:
-        raise ValueError(otherwise)
+    require(bool(right), f"headers must have texts of one line, got {value!r} for {name!r}.")

@@ -15,8 +15,8 @@ from ...delivery import Batch, DeliveredEntry, Outcome
 from ...events.cloudevents import DEFAULT_DATASCHEMA
 from ...events.templates import EntryTemplate
 from ...events.wire import Shape, WireEvent, WireFormat
-from ...exceptions import LeaseLost, PermanentError, Unavailable
-from ..base import EventSender, ProcessLocal, Receipts
+from ...exceptions import LeaseLost, PermanentError
+from ..base import EventSender, ProcessLocal, Receipts, as_unavailable, require, require_positive
 from .frames import SHORT, Message, octets
 from .link import Link, require_amqp
 from .publication import Publication, Ready
@@ -61,12 +61,10 @@ class RabbitMQSender(EventSender):
         self.exchange = EntryTemplate(exchange, option="exchange")
         self.routing_key = EntryTemplate(routing_key, option="routing_key")
         self.format = WireFormat(shape=format, source=source, dataschema=dataschema)
-        _require(nacked in ("wait", "refuse"), f"nacked must be 'wait' or 'refuse', got {nacked!r}.")
-        _require(max_in_flight > 0, f"max_in_flight must be positive, got {max_in_flight!r}.")
-        _require(max_bytes > 0, f"max_bytes must be positive, got {max_bytes!r}.")
-        for name, duration in (("timeout", timeout), ("connect_timeout", connect_timeout)):
-            positive = isinstance(duration, timedelta) and duration > timedelta(0)
-            _require(positive, f"{name} must be a positive timedelta, got {duration!r}.")
+        require(nacked in ("wait", "refuse"), f"nacked must be 'wait' or 'refuse', got {nacked!r}.")
+        require(max_in_flight > 0, f"max_in_flight must be positive, got {max_in_flight!r}.")
+        require(max_bytes > 0, f"max_bytes must be positive, got {max_bytes!r}.")
+        require_positive(timeout=timeout, connect_timeout=connect_timeout)
         self.url, self.tls = url, dict(tls or {})
         self.declare, self.exchange_type = declare, exchange_type
         self.mandatory, self.nacked = mandatory, nacked
@@ -87,7 +85,7 @@ class RabbitMQSender(EventSender):
             raise
         except Exception as error:  # noqa: BLE001 - py-amqp and sockets have errors of many classes, AttributeError among them
             self._careful = True
-            return receipts.outcome(_unavailable(error))
+            return receipts.outcome(as_unavailable(error, receiver="RabbitMQ"))
         self._careful = False
         return receipts.outcome()
 
@@ -161,16 +159,3 @@ class RabbitMQSender(EventSender):
         url: Any = getattr(settings, "CELERY_BROKER_URL", None)  # no app is loaded: what Django's settings hold for one
         require_amqp(url, "Celery's broker")
         return Connection(url, ssl=self.tls or False)
-
-
-def _unavailable(error: Exception) -> Unavailable:
-    if isinstance(error, Unavailable):
-        return error
-    problem = Unavailable(f"RabbitMQ: {type(error).__name__}: {error}")
-    problem.__cause__ = error
-    return problem
-
-
-def _require(fact: bool, otherwise: str) -> None:
-    if not fact:
-        raise ValueError(otherwise)

@@ -9,8 +9,8 @@ from ...delivery import Batch, Outcome
 from ...events.cloudevents import DEFAULT_DATASCHEMA
 from ...events.templates import EntryTemplate
 from ...events.wire import Shape, WireEvent, WireFormat
-from ...exceptions import LeaseLost, PermanentError, Unavailable
-from ..base import EventSender, ProcessLocal, Receipts, position_of
+from ...exceptions import LeaseLost, PermanentError
+from ..base import EventSender, ProcessLocal, Receipts, as_unavailable, position_of, require, require_positive
 from .address import Address
 from .link import Addition, Link
 
@@ -54,20 +54,18 @@ class RedisStreamSender(EventSender):
         timeout: timedelta = timedelta(seconds=30),
         connect_timeout: timedelta = timedelta(seconds=5),
     ) -> None:
-        _require(bool(key), "key must be the key of a stream, or a template of it.")
+        require(bool(key), "key must be the key of a stream, or a template of it.")
         self.key = EntryTemplate(key, option="key")
         self.format = WireFormat(shape=format, source=source, dataschema=dataschema)
         self.headers = dict(headers or {})
         for name, value in self.headers.items():
             texts = isinstance(name, str) and bool(name) and isinstance(value, str)
-            _require(texts, f"headers must be texts by name, got {value!r} for {name!r}.")
-        _require(maxlen is None or maxlen > 0, f"maxlen must be positive, got {maxlen!r}.")
-        _require(replicas >= 0, f"replicas must not be negative, got {replicas!r}.")
-        _require(max_in_flight > 0, f"max_in_flight must be positive, got {max_in_flight!r}.")
-        _require(max_bytes > 0, f"max_bytes must be positive, got {max_bytes!r}.")
-        for name, duration in (("timeout", timeout), ("connect_timeout", connect_timeout)):
-            positive = isinstance(duration, timedelta) and duration > timedelta(0)
-            _require(positive, f"{name} must be a positive timedelta, got {duration!r}.")
+            require(texts, f"headers must be texts by name, got {value!r} for {name!r}.")
+        require(maxlen is None or maxlen > 0, f"maxlen must be positive, got {maxlen!r}.")
+        require(replicas >= 0, f"replicas must not be negative, got {replicas!r}.")
+        require(max_in_flight > 0, f"max_in_flight must be positive, got {max_in_flight!r}.")
+        require(max_bytes > 0, f"max_bytes must be positive, got {max_bytes!r}.")
+        require_positive(timeout=timeout, connect_timeout=connect_timeout)
         self.address = Address(url=url, cluster=cluster, tls=dict(tls or {}), connect=connect_timeout, silence=timeout)
         self.max_in_flight, self.max_bytes = max_in_flight, max_bytes
         trim = () if maxlen is None else ("MAXLEN", "~" if approximate else "=", str(maxlen))
@@ -88,7 +86,7 @@ class RedisStreamSender(EventSender):
             raise
         except Exception as error:  # noqa: BLE001 - redis-py and sockets each have errors of their own
             self._careful = True
-            return receipts.outcome(_unavailable(error))
+            return receipts.outcome(as_unavailable(error, receiver="Redis"))
         self._careful = False
         return receipts.outcome()
 
@@ -140,16 +138,3 @@ class RedisStreamSender(EventSender):
             raise PermanentError("The key of the stream is empty.")
         if len(body) > self.max_bytes:
             raise PermanentError(f"The message has {len(body)} bytes, and max_bytes is {self.max_bytes}.")
-
-
-def _unavailable(error: Exception) -> Unavailable:
-    if isinstance(error, Unavailable):
-        return error
-    problem = Unavailable(f"Redis: {type(error).__name__}: {error}")
-    problem.__cause__ = error
-    return problem
-
-
-def _require(fact: bool, otherwise: str) -> None:
-    if not fact:
-        raise ValueError(otherwise)
