@@ -94,6 +94,18 @@ def require(service: str) -> None:
     pytest.skip(reason)
 
 
+@pytest.fixture(scope="session")
+def no_permissions() -> None:
+    from tests.permissions import without_permissions
+
+    without_permissions()
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(no_permissions: None, django_db_setup: None) -> None:
+    """That of pytest-django, in its turn: the arguments are made in this order."""
+
+
 @pytest.fixture
 def server_directory() -> Iterator[Path]:
     """A directory that database servers can reach and whose path is short enough for a socket; tmp_path is neither."""
