@@ -29,6 +29,7 @@ def pytest_configure(config: pytest.Config) -> None:
     for vendor in VENDOR_MARKERS:
         config.addinivalue_line("markers", f"{vendor}: runs with this database only (several: with each of them)")
     config.addinivalue_line("markers", "no_database: runs once, in the SQLite run; it uses no shared database")
+    config.addinivalue_line("markers", "long: takes longer than ten seconds, and therefore comes first")
     config.addinivalue_line(
         "markers", "needs(*services): what of tests.servers.SERVICES it uses; absent: skipped at a desk, fails in CI"
     )
@@ -61,6 +62,7 @@ def _database_version(vendor: str) -> str:
         connection.close()
 
 
+@pytest.hookimpl(trylast=True)  # pytest-randomly has shuffled before
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what is not for this run's database: deselected, since nothing is missing."""
     vendor = databases.chosen_vendor()
@@ -69,6 +71,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         kept_ids = {id(item) for item in kept}
         config.hook.pytest_deselected(items=[item for item in items if id(item) not in kept_ids])
         items[:] = kept
+    _long_first(items)
+
+
+def _long_first(items: list[pytest.Item]) -> None:
+    """So that at the end no process waits for another one's long test. The rest stays in its random order."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
 
 
 def _is_for(item: pytest.Item, vendor: str) -> bool:

@@ -56,6 +56,7 @@ ROUNDS = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.no_database
 def test_a_quick_run_prints_a_row_for_every_comparison_of_every_figure_of_the_database() -> None:
     addresses = (NATS_URL, RABBITMQ_URL, REDIS_URL)
