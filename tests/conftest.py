@@ -114,6 +114,15 @@ def django_db_setup(no_permissions: None, django_db_setup: None) -> None:
     """That of pytest-django, in its turn: the arguments are made in this order."""
 
 
+@pytest.fixture(autouse=True)
+def _forget_content_types() -> Iterator[None]:
+    """The process keeps their ids; those that a test has made are gone after it."""
+    yield
+    from django.contrib.contenttypes.models import ContentType
+
+    ContentType.objects.clear_cache()
+
+
 @pytest.fixture
 def server_directory() -> Iterator[Path]:
     """A directory that database servers can reach and whose path is short enough for a socket; tmp_path is neither."""

@@ -6,10 +6,7 @@ from django.apps import apps
 from django.contrib.auth.management import create_permissions
 from django.contrib.auth.models import Permission, User
 from django.contrib.contenttypes.management import create_contenttypes
-from django.contrib.contenttypes.models import ContentType
 from django.db.models.signals import post_migrate
-
-_DISPATCH_UID = "tests.forget_content_types"
 
 
 def permit(user: User, *codenames: str) -> None:
@@ -31,9 +28,3 @@ def without_permissions() -> None:
         post_migrate.disconnect(create_contenttypes),
     ]
     assert all(removed), removed
-    post_migrate.connect(_forget_content_types, dispatch_uid=_DISPATCH_UID)
-
-
-def _forget_content_types(**kwargs: object) -> None:
-    """What the receiver of Django does beside making them: after a flush they have other ids, or none."""
-    ContentType.objects.clear_cache()
