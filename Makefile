@@ -79,7 +79,7 @@ test: $(VENV)/.installed-mysql
 # Also beside SQLite: the tests of private servers run there.
 test-sqlite: $(VENV)/.installed-mysql
 	@echo "== tests on sqlite"
-	EVENTSTORE_TEST_DATABASE=sqlite $(BIN)/python -X dev -m pytest -n $(WORKERS) --dist worksteal $(TESTS) $(ARGS)
+	EVENTSTORE_TEST_DATABASE=sqlite $(BIN)/python -X dev -m pytest -n $(WORKERS) $(TESTS) $(ARGS)
 
 test-mariadb: $(VENV)/.installed-mysql
 
@@ -87,7 +87,7 @@ test-mariadb: $(VENV)/.installed-mysql
 test-postgresql test-mariadb: test-%: $(VENV)/.installed-test
 	@echo "== tests on $*"
 	@if reason=$$($(BIN)/python -m tests.servers check $* 2>&1); then \
-	  set -x; EVENTSTORE_TEST_DATABASE=$* $(BIN)/python -X dev -m pytest -n $(WORKERS) --dist worksteal $(TESTS) $(PLAIN_TESTS:%=--ignore=%) $(ARGS); \
+	  set -x; EVENTSTORE_TEST_DATABASE=$* $(BIN)/python -X dev -m pytest -n $(WORKERS) $(TESTS) $(PLAIN_TESTS:%=--ignore=%) $(ARGS); \
 	else \
 	  case "$$reason" in *Traceback*) broken=1;; *) broken="$$CI";; esac; \
 	  if [ -n "$$broken" ]; then echo "FAILED tests on $*: $$reason"; exit 1; fi; \

@@ -29,7 +29,7 @@ def pytest_configure(config: pytest.Config) -> None:
     for vendor in VENDOR_MARKERS:
         config.addinivalue_line("markers", f"{vendor}: runs with this database only (several: with each of them)")
     config.addinivalue_line("markers", "no_database: runs once, in the SQLite run; it uses no shared database")
-    config.addinivalue_line("markers", "long: takes longer than ten seconds, and therefore comes first")
+    config.addinivalue_line("markers", "long: takes longer than ten seconds without the run's database: comes first")
     config.addinivalue_line(
         "markers", "needs(*services): what of tests.servers.SERVICES it uses; absent: skipped at a desk, fails in CI"
     )
@@ -75,7 +75,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _long_first(items: list[pytest.Item]) -> None:
-    """So that at the end no process waits for another one's long test. The rest stays in its random order."""
+    """So that at the end no process waits for another one's long test. The rest stays in its random order.
+
+    Those on the run's database keep theirs: what commits leaves no log to those that do not, and they come first.
+    """
+    for item in items:
+        if item.get_closest_marker("long") is not None and item.get_closest_marker("django_db") is not None:
+            raise pytest.UsageError(f"{item.nodeid} uses the run's database, so it cannot be marked long")
     items.sort(key=lambda item: item.get_closest_marker("long") is None)
 
 

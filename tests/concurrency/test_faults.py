@@ -84,7 +84,6 @@ def test_a_wrong_pass_on_mariadb_is_found(
     assert promises == _found(stage, fault, play)
 
 
-@pytest.mark.long
 @pytest.mark.postgresql
 @pytest.mark.mariadb
 def test_a_naive_reader_among_processes_is_found(log: str, spawn: Spawn, tmp_path: Path, seed: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
 from django.db import connection
 
 from tests.concurrency.checker import violations
@@ -16,7 +15,6 @@ from tests.conftest import Spawn
 pytestmark = on_shared_log
 
 
-@pytest.mark.long
 def test_every_reader_gets_every_committed_event_once_and_in_order(
     log: str, spawn: Spawn, tmp_path: Path, seed: str, seconds: float
 ) -> None:
