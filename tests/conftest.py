@@ -30,6 +30,7 @@ def pytest_configure(config: pytest.Config) -> None:
     for vendor in VENDOR_MARKERS:
         config.addinivalue_line("markers", f"{vendor}: runs with this database only (several: with each of them)")
     config.addinivalue_line("markers", "no_database: runs once, in the SQLite run; it uses no shared database")
+    config.addinivalue_line("markers", "long: takes longer than ten seconds without the run's database: comes first")
     config.addinivalue_line(
         "markers", "needs(*services): what of tests.servers.SERVICES it uses; absent: skipped at a desk, fails in CI"
     )
@@ -62,6 +63,7 @@ def _database_version(vendor: str) -> str:
         connection.close()
 
 
+@pytest.hookimpl(trylast=True)  # pytest-randomly has shuffled before
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what is not for this run's database: deselected, since nothing is missing."""
     vendor = databases.chosen_vendor()
@@ -70,6 +72,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         kept_ids = {id(item) for item in kept}
         config.hook.pytest_deselected(items=[item for item in items if id(item) not in kept_ids])
         items[:] = kept
+    _long_first(items)
+
+
+def _long_first(items: list[pytest.Item]) -> None:
+    """So that at the end no process waits for another one's long test. The rest stays in its random order.
+
+    Those on the run's database keep theirs: what commits leaves no log to those that do not, and they come first.
+    """
+    for item in items:
+        if item.get_closest_marker("long") is not None and item.get_closest_marker("django_db") is not None:
+            raise pytest.UsageError(f"{item.nodeid} uses the run's database, so it cannot be marked long")
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
 
 
 def _is_for(item: pytest.Item, vendor: str) -> bool:
@@ -93,6 +107,27 @@ def require(service: str) -> None:
     if os.environ.get("CI"):
         pytest.fail(reason, pytrace=False)
     pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def no_permissions() -> None:
+    from tests.permissions import without_permissions
+
+    without_permissions()
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(no_permissions: None, django_db_setup: None) -> None:
+    """That of pytest-django, in its turn: the arguments are made in this order."""
+
+
+@pytest.fixture(autouse=True)
+def _forget_content_types() -> Iterator[None]:
+    """The process keeps their ids; those that a test has made are gone after it."""
+    yield
+    from django.contrib.contenttypes.models import ContentType
+
+    ContentType.objects.clear_cache()
 
 
 @pytest.fixture

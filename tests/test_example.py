@@ -24,7 +24,7 @@ from tests.servers.nats import nats_url
 from tests.servers.rabbitmq import rabbitmq_url
 from tests.servers.redis import redis_url
 
-pytestmark = pytest.mark.no_database
+pytestmark = [pytest.mark.no_database, pytest.mark.long]
 
 LONGEST = 150.0
 STEP = re.compile(r"^ *[\d.]+ s +(?P<type>[A-Z]\w+) +(?P<stream>\w+-\d+) +\+ *(?P<ms>\d+) ms +(?P<step>.*)$", re.M)

@@ -11,7 +11,7 @@ import pytest
 from tests.documentation import DOCS, README, blocks, manage_commands
 from tests.tutorial import Project
 
-pytestmark = pytest.mark.no_database
+pytestmark = [pytest.mark.no_database, pytest.mark.long]
 
 
 def _snippet(page: str, containing: str) -> str:

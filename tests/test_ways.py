@@ -19,7 +19,7 @@ from tests.documentation import DOCS, blocks, manage_commands
 from tests.processes import Process
 from tests.tutorial import Project
 
-pytestmark = pytest.mark.no_database
+pytestmark = [pytest.mark.no_database, pytest.mark.long]
 
 WAYS = DOCS / "ways"
 KILLED = 9

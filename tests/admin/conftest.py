@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import pytest
-from django.contrib.auth.models import Permission, User
+from django.contrib.auth.models import User
 from django.test import Client
+
+from tests.permissions import permit
 
 
 @pytest.fixture
@@ -29,7 +31,7 @@ def viewer(db: None) -> Client:
         "view_deliverydecision",
         "view_endpoint",
     ]
-    user.user_permissions.add(*Permission.objects.filter(codename__in=wanted))
+    permit(user, *wanted)
     client = Client()
     client.force_login(user)
     return client

@@ -8,13 +8,14 @@ from uuid import uuid4
 
 import pytest
 from django.contrib.admin.models import LogEntry
-from django.contrib.auth.models import Permission, User
+from django.contrib.auth.models import User
 from django.test import Client
 from django.utils import timezone
 
 from django_eventstore import EventStore, record
 from django_eventstore.consumers import OffsetStore, declared_consumers, pause
 from django_eventstore.models import ConsumerState, FailedDelivery
+from tests.permissions import permit
 
 pytestmark = pytest.mark.django_db
 
@@ -49,7 +50,7 @@ def detail_url(response: Any, name: str) -> str:
 @pytest.fixture
 def operator() -> Client:
     user = User.objects.create_user("operator", is_staff=True)
-    user.user_permissions.add(*Permission.objects.filter(codename__in=["view_consumerstate", "change_consumerstate"]))
+    permit(user, "view_consumerstate", "change_consumerstate")
     client = Client()
     client.force_login(user)
     return client

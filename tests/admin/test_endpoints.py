@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from django.contrib.admin.models import LogEntry
-from django.contrib.auth.models import Permission, User
+from django.contrib.auth.models import User
 from django.test import Client
 from django.utils import timezone
 
@@ -18,6 +18,7 @@ from django_eventstore.models import ConsumerOffset, Endpoint, EndpointAttempt
 from django_eventstore.webhooks import vault
 from django_eventstore.webhooks.signing import new_secret
 from django_eventstore.webhooks.vault import decrypt, encrypt
+from tests.permissions import permit
 from tests.webhooks.receiver import Receiver, receiving, refusing
 
 pytestmark = [pytest.mark.django_db, pytest.mark.sqlite]
@@ -52,7 +53,7 @@ def receiver() -> Iterator[Receiver]:
 def operator() -> Client:
     user = User.objects.create_user("operator", is_staff=True)
     wanted = ["view_endpoint", "add_endpoint", "change_endpoint", "delete_endpoint"]
-    user.user_permissions.add(*Permission.objects.filter(codename__in=wanted))
+    permit(user, *wanted)
     client = Client()
     client.force_login(user)
     return client

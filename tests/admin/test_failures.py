@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import pytest
 from django.contrib.admin.models import LogEntry
-from django.contrib.auth.models import Permission, User
+from django.contrib.auth.models import User
 from django.test import Client
 
 from django_eventstore import EventForwarder, EventStore, record
@@ -18,6 +18,7 @@ from django_eventstore.consumers import OffsetStore, declared_consumers, pause
 from django_eventstore.models import DeliveryDecision, EventEntry, FailedDelivery
 from tests.api.statements import captured_statements
 from tests.inspection.senders import MENDED, RECEIVED
+from tests.permissions import permit
 
 pytestmark = pytest.mark.django_db
 
@@ -83,7 +84,7 @@ def hidden(response: Any, name: str) -> str:
 def operator() -> Client:
     user = User.objects.create_user("operator", is_staff=True)
     wanted = ["view_faileddelivery", "change_faileddelivery", "view_evententry", "view_deliverydecision"]
-    user.user_permissions.add(*Permission.objects.filter(codename__in=wanted))
+    permit(user, *wanted)
     client = Client()
     client.force_login(user)
     return client
@@ -94,7 +95,7 @@ def decider() -> Client:
     """May decide about failed deliveries, and may not see events."""
     user = User.objects.create_user("decider", is_staff=True)
     wanted = ["view_faileddelivery", "change_faileddelivery", "view_deliverydecision"]
-    user.user_permissions.add(*Permission.objects.filter(codename__in=wanted))
+    permit(user, *wanted)
     client = Client()
     client.force_login(user)
     return client

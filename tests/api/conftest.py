@@ -1,15 +1,17 @@
 from __future__ import annotations
 
 import pytest
-from django.contrib.auth.models import Permission, User
+from django.contrib.auth.models import User
 from rest_framework.test import APIClient
+
+from tests.permissions import permit
 
 
 @pytest.fixture
 def reader(db: None) -> User:
     """A user who may view events and nothing else."""
     user = User.objects.create_user("reader", password="reader")
-    user.user_permissions.add(Permission.objects.get(codename="view_evententry"))
+    permit(user, "view_evententry")
     return user
 
 

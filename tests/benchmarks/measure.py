@@ -13,7 +13,7 @@ import json
 import django
 
 from tests import databases
-from tests.benchmarks.definition import Scale
+from tests.benchmarks.definition import Measurement, Scale
 
 
 def main() -> None:
@@ -23,12 +23,14 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     arguments = parser.parse_args()
     django.setup()
+    print(json.dumps(dataclasses.asdict(measurement_of(arguments.name, arguments.variant, quick=arguments.quick))))
 
+
+def measurement_of(name: str, variant: str, *, quick: bool) -> Measurement:
+    """Measure in this process, in which Django is set up."""
     from tests.benchmarks.figures import FIGURES
 
-    scale = Scale(vendor=databases.chosen_vendor(), quick=arguments.quick)
-    measurement = FIGURES[arguments.name].variants[arguments.variant](scale)
-    print(json.dumps(dataclasses.asdict(measurement)))
+    return FIGURES[name].variants[variant](Scale(vendor=databases.chosen_vendor(), quick=quick))
 
 
 if __name__ == "__main__":

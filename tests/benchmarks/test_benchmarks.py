@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
+from django_eventstore.models import EventEntry
 from tests import databases
+from tests.benchmarks.conductor import fresh
 from tests.benchmarks.definition import (
     MILLISECONDS,
     RATE,
@@ -54,6 +56,7 @@ ROUNDS = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.no_database
 def test_a_quick_run_prints_a_row_for_every_comparison_of_every_figure_of_the_database() -> None:
     addresses = (NATS_URL, RABBITMQ_URL, REDIS_URL)
@@ -97,6 +100,17 @@ def test_a_quick_run_beside_an_open_transaction_prints_its_row() -> None:
 
     assert (run.returncode, run.stderr if run.returncode else "") == (0, "")
     assert run.stdout.count(" (beside-open-transaction) | PostgreSQL | ") == 1
+
+
+@pytest.mark.no_database
+@pytest.mark.django_db(transaction=True)
+def test_a_measurement_by_a_new_process_gives_what_the_figure_says() -> None:
+    """As all rounds of a run that is not quick."""
+    FIGURES["bulk-20k"].prepare(Scale(vendor="sqlite", quick=True))
+
+    assert 200 == fresh("bulk-20k", "record", "--quick").count
+    # And those that came before, untimed.
+    assert 300 == EventEntry.objects.count()
 
 
 @pytest.mark.no_database

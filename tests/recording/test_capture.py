@@ -94,6 +94,7 @@ def test_a_builder_with_a_second_argument_of_its_own_is_called_with_the_instance
     assert ["Created", "Created"] == kinds()
 
 
+@pytest.mark.no_database
 def test_a_models_module_may_declare_while_the_registry_is_filling(tmp_path):
     package = tmp_path / "things"
     package.mkdir()

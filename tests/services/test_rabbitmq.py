@@ -447,6 +447,7 @@ class Ground:
         assert len(entries) == done
 
 
+@pytest.mark.long
 @pytest.mark.needs("rabbitmq-binaries")
 def test_a_node_that_is_stopped_killed_frozen_and_emptied_gets_every_event(node):
     ground, sent = Ground(node), []

@@ -1,8 +1,8 @@
 """Workers that begin within milliseconds: a process that has Django set up forks one whenever a test asks for it.
 
-``python -m tests.concurrency.delivery.nursery DIRECTORY``: a test leaves ``NUMBER.ask`` there, the options of a worker as
-JSON; the nursery answers with ``NUMBER.pid`` and, when that process has ended, with ``NUMBER.status``. What it prints is in
-``NUMBER.log``. Workers are of the nursery's process group, and end with it.
+``python -m tests.concurrency.delivery.nursery DIRECTORY``: a test writes a line into the pipe ``asks`` there, the number and
+the options of a worker as JSON; the nursery answers with ``NUMBER.pid`` and, when that process has ended, with
+``NUMBER.status``. What it prints is in ``NUMBER.log``. Workers are of the nursery's process group, and end with it.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import select
 import signal
 import sys
 import time
@@ -23,6 +24,7 @@ from tests.servers.supervision import die_with_parent
 
 PATIENCE = 20.0
 LOOK_EVERY = 0.004
+ASKS = "asks"
 
 
 class Worker:
@@ -119,7 +121,12 @@ class Nursery:
     def fork(self, **options: Any) -> Worker:
         """A worker with these options; see ``worker.Options``."""
         number = next(self._numbers)
-        _write(self._directory / f"{number}.ask", json.dumps(options))
+        ask = json.dumps([number, options]).encode() + b"\n"
+        assert len(ask) <= select.PIPE_BUF, "it would not be written in one piece"
+        # An error, and no wait, when the nursery has ended.
+        asks = os.open(self._directory / ASKS, os.O_WRONLY | os.O_NONBLOCK)
+        os.write(asks, ask)
+        os.close(asks)
         self._workers.append(Worker(self._directory, number))
         return self._workers[-1]
 
@@ -130,7 +137,7 @@ def _write(path: Path, text: str) -> None:
     partial.rename(path)
 
 
-def _reap(directory: Path, children: dict[int, str]) -> None:
+def _reap(directory: Path, children: dict[int, int]) -> None:
     while children:
         pid, status = os.waitpid(-1, os.WNOHANG)
         if not pid:
@@ -138,7 +145,7 @@ def _reap(directory: Path, children: dict[int, str]) -> None:
         _write(directory / f"{children.pop(pid)}.status", str(os.waitstatus_to_exitcode(status)))
 
 
-def _become_worker(directory: Path, number: str, options: Mapping[str, Any]) -> None:
+def _become_worker(directory: Path, number: int, options: Mapping[str, Any]) -> None:
     from tests.concurrency.delivery import worker
 
     if (ask_kernel := die_with_parent(signal.SIGKILL)) is not None:
@@ -148,7 +155,7 @@ def _become_worker(directory: Path, number: str, options: Mapping[str, Any]) -> 
     os.dup2(log, 2)
     status = 1
     try:
-        worker.work(worker.Options(name=number, **options))
+        worker.work(worker.Options(name=str(number), **options))
         status = 0
     except BaseException:
         traceback.print_exc()
@@ -166,19 +173,22 @@ def main() -> None:
     from tests.concurrency.delivery import worker
 
     assert worker  # imported before the forks, which then have it
-    children: dict[int, str] = {}
+    children: dict[int, int] = {}
+    os.mkfifo(directory / ASKS)
+    # Also for writing, so that it does not end with the first test that closes it.
+    asks = os.open(directory / ASKS, os.O_RDWR)
     print("ready", flush=True)
     while True:
-        for ask in sorted(directory.glob("*.ask")):
-            number, options = ask.stem, json.loads(ask.read_text())
-            ask.unlink()
+        # While no worker runs, which is most of the time, it sleeps.
+        asked, _, _ = select.select([asks], [], [], LOOK_EVERY if children else None)
+        for ask in os.read(asks, 2**16).splitlines() if asked else ():
+            number, options = json.loads(ask)
             pid = os.fork()
             if not pid:
                 _become_worker(directory, number, options)
             children[pid] = number
             _write(directory / f"{number}.pid", str(pid))
         _reap(directory, children)
-        time.sleep(LOOK_EVERY)
 
 
 if __name__ == "__main__":
