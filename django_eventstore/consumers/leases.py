@@ -24,7 +24,7 @@ from ..models.fields import DatabaseNow
 from .timeouts import limit_transaction
 from .transactions import fresh_transaction
 
-__all__ = ["LONG_AGO", "Tenure", "acquire"]
+__all__ = ["LONG_AGO", "Tenure", "acquire", "make_rows"]
 
 # A tenth of the lease, for a transaction that begins when it is nearly over.
 LEAST_LIMIT = 0.1
@@ -124,9 +124,8 @@ def acquire(
         row = free.select_for_update(skip_locked=skip_locked).first()
         if row is None:
             # The rows of further partitions are made when their number is decided: one that is missing was given up.
-            if partition or leases.exists():
+            if partition or not make_rows(consumer, using=using):
                 return None
-            _make_rows(consumer, using=using)
             row = free.select_for_update(skip_locked=skip_locked).first()
             if row is None:
                 return None
@@ -142,9 +141,13 @@ def acquire(
     )
 
 
-def _make_rows(consumer: str, *, using: str) -> None:
+def make_rows(consumer: str, *, using: str) -> bool:
+    """The consumer's state and the lease of its only partition. False when they are there, whoever may hold them."""
+    if Lease.objects.using(using).filter(consumer=consumer).exists():
+        return False
     ConsumerState.objects.using(using).bulk_create([ConsumerState(consumer=consumer)], ignore_conflicts=True)
     Lease.objects.using(using).bulk_create([Lease(consumer=consumer, expires_at=LONG_AGO)], ignore_conflicts=True)
+    return True
 
 
 def _owner() -> str:

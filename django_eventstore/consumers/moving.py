@@ -14,7 +14,7 @@ from ..models import ConsumerOffset, ConsumerState, FailedDelivery, Lease, SlotO
 from ..store import log_state
 from ..store.sequencing import sequence
 from .definition import Consumer
-from .leases import LONG_AGO
+from .leases import LONG_AGO, make_rows
 from .offsets import OffsetStore
 from .partitions import SLOTS, Partition
 from .replays import Replays
@@ -82,9 +82,12 @@ def move(consumer: Consumer, offset: int, *, using: str) -> int:
 
 
 def _make_rows(consumer: Consumer, *, using: str) -> None:
-    """Before the transaction, whose first look must be the one that locks: at REPEATABLE READ it sees nothing later."""
+    """Before the transaction, whose first look must be the one that locks: at REPEATABLE READ it sees nothing later.
+
+    The lease as well, or the consumer's first worker would take one that nobody has locked.
+    """
     OffsetStore(using).register([consumer])
-    ConsumerState.objects.using(using).bulk_create([ConsumerState(consumer=consumer.name)], ignore_conflicts=True)
+    make_rows(consumer.name, using=using)
 
 
 def _hold(consumer: Consumer, *, using: str) -> _Standing:

@@ -11,7 +11,7 @@ from ..exceptions import EventStoreError
 from ..models import ConsumerOffset, ConsumerState, Endpoint, FailedDelivery, Lease, SlotOffset
 from ..models.fields import DatabaseNow
 from .definition import Consumer, declared_consumers
-from .leases import LONG_AGO
+from .leases import LONG_AGO, make_rows
 from .offsets import OffsetStore
 from .transactions import fresh_transaction
 
@@ -37,6 +37,7 @@ def rename(old: str, new: Consumer, *, using: str, again: bool = False) -> Stand
     anything by itself yet, or it has those events again: ``again`` says that it may. Raises EventStoreError when ``old`` is
     declared, is not known, or is held by a worker, which must run an earlier version of the code.
     """
+    make_rows(new.name, using=using)  # or its first worker would take a lease that nobody has locked
     with fresh_transaction(using):
         leases = _hold(old, new.name, using=using)
         standing = _standing(old, using=using)

@@ -17,6 +17,7 @@ from django_eventstore.consumers import (
     acquire,
     declared_consumer,
     move,
+    moving,
     set_partitions,
 )
 from django_eventstore.exceptions import EventStoreError, LeaseLost
@@ -317,6 +318,25 @@ def test_a_worker_of_the_old_partitions_saves_nothing_and_begins_nothing():
     set_partitions(consumer(), 1, using="default")
     assert acquire("numbers", partition=2, using="default", length=MINUTE) is None
     assert 1 == Lease.objects.count()
+
+
+@pytest.mark.postgresql
+@pytest.mark.mariadb
+@pytest.mark.parametrize(
+    "change", [lambda: set_partitions(consumer(), 2, using="default"), lambda: move(consumer(), 0, using="default")]
+)
+def test_the_first_worker_of_a_consumer_gets_no_lease_while_it_is_moved(change, elsewhere, monkeypatch):
+    record_numbers(1, 2)
+    write, tenures = moving._write, []
+
+    def meanwhile(*arguments, **keywords):
+        tenures.append(elsewhere(acquire, "numbers", using="default", length=MINUTE).result(30))
+        write(*arguments, **keywords)
+
+    monkeypatch.setattr(moving, "_write", meanwhile)
+    change()
+    assert [None] == tenures
+    assert {1} == set(Lease.objects.values_list("token", flat=True))
 
 
 def test_the_token_of_a_partition_that_comes_back_is_one_nobody_has_had():
