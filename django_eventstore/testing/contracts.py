@@ -86,6 +86,16 @@ class SenderContract:
         _require(claimed <= arrived, f"claimed, and not arrived: {claimed - arrived}")
         _require(str(bad.event_id) not in arrived, "the refused one has arrived")
 
+    def test_nothing_of_a_stream_arrives_before_what_was_refused_of_it(self) -> None:
+        entries = self.entries(9)
+        entries[4] = self.refusable(entries[4])
+        with closing(self.make_sender()) as sender:
+            self.in_order(sender)
+            outcome = sender.send(self.batch(entries))
+        arrived = {arrival.event_id for arrival in self.arrivals(min(outcome.done, 7) - 1)}
+        _equal(entries[4].stream, entries[7].stream)
+        _require(str(entries[7].event_id) not in arrived, "an event has arrived before the refused one of its stream")
+
     def test_an_entry_that_is_alone_can_be_refused(self) -> None:
         bad = self.refusable(self.entries(1)[0])
         with closing(self.make_sender()) as sender:

@@ -49,12 +49,22 @@ class MailboxSender(EventSender):
     def __init__(self, mailbox: Mailbox) -> None:
         self.mailbox = mailbox
 
+    def end(self, entries):
+        """Before the first one behind a refused one of its stream."""
+        stopped = set()
+        for number, entry in enumerate(entries):
+            if entry.stream in stopped:
+                return number
+            if entry.content_type == "bad":
+                stopped.add(entry.stream)
+        return len(entries)
+
     def send(self, batch):
-        receipts = Receipts(batch.entries)
-        for start in range(0, len(batch.entries), self.chunk):
+        receipts, end = Receipts(batch.entries), self.end(batch.entries)
+        for start in range(0, end, self.chunk):
             if not batch.still_held():
                 return receipts.outcome()
-            chunk = range(start, min(start + self.chunk, len(batch.entries)))
+            chunk = range(start, min(start + self.chunk, end))
             bad = {n for n in chunk if batch.entries[n].content_type == "bad"}
             try:
                 self.mailbox.put(batch.entries[n] for n in chunk if n not in bad)
@@ -126,6 +136,13 @@ class Shuffling(MailboxSender):
         return Outcome(done=len(batch.entries))
 
 
+class Overtaking(MailboxSender):
+    """Goes on with a stream behind what was refused of it."""
+
+    def end(self, entries):
+        return len(entries)
+
+
 class Rewriting(MailboxSender):
     """Parses the payload and writes it again."""
 
@@ -166,6 +183,7 @@ class Forgetful(MailboxSender):
         (Claiming, "test_the_refused_one_in_the_middle_is_named_and_none_else"),
         (Blaming, "test_a_receiver_that_is_not_there_is_an_error_and_no_event_is_blamed"),
         (Shuffling, "test_each_stream_arrives_in_its_order"),
+        (Overtaking, "test_nothing_of_a_stream_arrives_before_what_was_refused_of_it"),
         (Rewriting, "test_any_text_arrives_as_it_is"),
         (Advancing, "test_what_is_accepted_has_arrived_once_and_as_it_was_recorded"),
         (Unleased, "test_a_lease_that_is_over_sends_nothing"),

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from django_eventstore import Outcome
 from django_eventstore.senders.base import Receipts
+from django_eventstore.senders.lanes import Lanes
 from django_eventstore.senders.rabbitmq import RabbitMQSender
 from django_eventstore.senders.rabbitmq import sender as sender_module
 from django_eventstore.senders.rabbitmq.confirms import Confirms
@@ -26,7 +27,7 @@ ENTRIES = SenderContract().entries(12)
 
 def published(first_tag: int = 1) -> tuple[Confirms, Receipts]:
     receipts = Receipts(ENTRIES)
-    confirms = Confirms(receipts)
+    confirms = Confirms(receipts, Lanes(ENTRIES))
     for number, entry in enumerate(ENTRIES):
         confirms.published(first_tag + number, number, entry)
     return confirms, receipts

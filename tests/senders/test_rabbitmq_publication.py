@@ -59,8 +59,8 @@ def ready(entry) -> Ready:
     return Ready(message, "orders", "a")
 
 
-def publication(link, count, *, make=ready, silence=timedelta(0), **options):
-    batch = contract.batch(contract.entries(count), **options)
+def publication(link, count, *, make=ready, silence=timedelta(0), streams=100, **options):
+    batch = contract.batch(contract.entries(count, streams=streams), **options)
     receipts = Receipts(batch.entries)
     return receipts, Publication(
         link=link,
@@ -70,6 +70,7 @@ def publication(link, count, *, make=ready, silence=timedelta(0), **options):
         mandatory=True,
         refuse_nacked=False,
         max_in_flight=10,
+        per_stream=1,
         silence=silence,
         careful=False,
     )

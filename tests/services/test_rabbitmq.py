@@ -95,7 +95,7 @@ class TestRabbitMQSenderWithStructuredEvents(RabbitMQContract):
 
 def test_an_event_that_no_queue_is_bound_for_is_refused_and_the_others_are_not(broker):
     broker.queue("contract.#")
-    entries = contract.entries(300)
+    entries = contract.entries(300, streams=300)
     for number in (0, 150, 299):
         entries[number].type = "elsewhere.Happened"
     outcome = broker.sender().send(contract.batch(entries))
@@ -106,8 +106,18 @@ def test_an_event_that_no_queue_is_bound_for_is_refused_and_the_others_are_not(b
     assert wanted(bound) == ids(broker.read(297))
 
 
+def test_nothing_of_a_stream_arrives_before_what_was_refused_of_it(broker):
+    """Returned by the broker: and what is behind it in its stream is not even sent."""
+    queue = broker.queue("contract.#")
+    entries = contract.entries(6, streams=2)
+    entries[1].type = "elsewhere.Happened"
+    outcome = broker.sender().send(contract.batch(entries))
+    assert (3, {2}) == (outcome.done, set(outcome.refused))
+    assert [str(entries[number].event_id) for number in (0, 2, 4)] == ids(broker.read(3, queue))
+
+
 def test_large_events_that_are_returned_are_refused_and_do_not_clog_the_connection(broker):
-    entries = contract.entries(40)
+    entries = contract.entries(40, streams=40)
     for entry in entries:
         entry.payload = '{"text":"%s"}' % ("x" * 1_000_000)
     outcome = broker.sender().send(contract.batch(entries))
@@ -266,7 +276,7 @@ def test_a_queue_that_is_full_makes_the_consumer_wait_and_loses_nothing(broker):
 def test_a_queue_that_is_full_refuses_its_events_alone_when_that_is_asked_for(broker):
     broker.queue("contract.#", **{"x-max-length": 1, "x-overflow": "reject-publish"})
     other = broker.queue("elsewhere.#")
-    entries = contract.entries(60)
+    entries = contract.entries(60, streams=60)
     for entry in entries[1::2]:
         entry.type = "elsewhere.Happened"
     outcome = broker.sender(nacked="refuse").send(contract.batch(entries))
@@ -293,7 +303,7 @@ def test_after_a_trouble_one_event_is_tried_before_the_others(broker):
 
 def test_lost_answers_mean_repeats_and_nothing_is_claimed(broker):
     broker.queue()
-    entries = contract.entries(50)
+    entries = contract.entries(50, streams=50)
     sender = broker.sender()
     sender.send(contract.batch(contract.entries(1, first=51)))
     broker.proxy.deafen()
@@ -524,7 +534,7 @@ def encrypted(broker, certificates) -> Iterator[Callable[..., str]]:
 @pytest.mark.needs("openssl")
 def test_events_go_by_tls_when_the_certificate_is_right(broker, certificates, encrypted):
     broker.queue()
-    entries = contract.entries(2_000)
+    entries = contract.entries(2_000, streams=2_000)
     entries[7].payload = '{"text":"%s"}' % ("x" * 1_000_000)
     sender = broker.sender(url=encrypted(certificates.here), tls={"ca_certs": certificates.here[0]})
     assert Outcome(done=2_000) == sender.send(contract.batch(entries))

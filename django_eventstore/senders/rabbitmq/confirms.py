@@ -5,6 +5,7 @@ from __future__ import annotations
 from ...delivery import DeliveredEntry
 from ...exceptions import EventStoreError
 from ..base import Receipts
+from ..lanes import Lanes
 
 __all__ = ["Confirms"]
 
@@ -17,8 +18,9 @@ class Confirms:
     it had no queue to go to, and is a refusal all the same.
     """
 
-    def __init__(self, receipts: Receipts) -> None:
+    def __init__(self, receipts: Receipts, lanes: Lanes) -> None:
         self._receipts = receipts
+        self._lanes = lanes
         self._open: dict[int, int] = {}
         self._oldest = 0
         self._numbers: dict[str, int] = {}
@@ -45,16 +47,20 @@ class Confirms:
         """The broker has it: on disk for a durable queue, on a majority of the replicas for a quorum queue."""
         for number in self._answered(tag, multiple):
             self._receipts.accept(number)
+            self._lanes.settle(number)
 
     def nack(self, tag: int, multiple: bool) -> None:
         """The broker could not take it: a queue is full and rejects, or it has a trouble of its own."""
-        self.nacked.extend(self._answered(tag, multiple))
+        for number in self._answered(tag, multiple):
+            self.nacked.append(number)
+            self._lanes.close(number)
 
     def returned(self, event_id: str, reason: str) -> None:
         """No queue was bound for it."""
         number = self._numbers.get(event_id)
         if number is not None:
             self._receipts.refuse(number, EventStoreError(reason))
+            self._lanes.close(number)
 
     def _answered(self, tag: int, multiple: bool) -> list[int]:
         if not multiple:

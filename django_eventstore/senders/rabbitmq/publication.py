@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import amqp
 from ...delivery import Batch, DeliveredEntry
 from ...exceptions import PermanentError, Unavailable
 from ..base import Receipts
+from ..lanes import Lanes
 from .confirms import Confirms
 from .frames import Message
 from .link import Link
@@ -55,15 +57,17 @@ class Publication:
     mandatory: bool
     refuse_nacked: bool
     max_in_flight: int
+    per_stream: int
     silence: timedelta
     careful: bool
 
     def run(self) -> None:
         """Publish all and wait for the answers, as long as the lease is held. Raises when the broker is not available."""
-        confirms = Confirms(self.receipts)
+        lanes = Lanes(self.batch.entries, width=self.per_stream)
+        confirms = Confirms(self.receipts, lanes)
         self.link.begin(confirms)
         try:
-            self._publish(confirms)
+            self._publish(confirms, lanes)
             self._await(confirms, most=0)
         except amqp.exceptions.ChannelError as error:
             self._blame(confirms, error)
@@ -74,29 +78,46 @@ class Publication:
             raise
         self._settle_nacked(confirms)
 
-    def _publish(self, confirms: Confirms) -> None:
-        for number, entry in enumerate(self.batch.entries):
-            if number % CHUNK == 0 and not self.batch.still_held():
+    def _publish(self, confirms: Confirms, lanes: Lanes) -> None:
+        """Until all are published, or all that is left waits behind one that was refused, or the broker cannot take one."""
+        for turn in itertools.count():
+            if turn % CHUNK == 0 and not self.batch.still_held():
                 return
-            try:
-                ready = self.make(entry)
-                tag = self.link.publish(
-                    ready.message, exchange=ready.exchange, routing_key=ready.routing_key, mandatory=self.mandatory
-                )
-            except PermanentError as error:
-                self.receipts.refuse(number, error)
-                continue
-            confirms.published(tag, number, entry)
-            if self.careful:
-                self._await(confirms, most=0)
-                self.careful = False
-            elif number % POLL_EVERY == 0 or len(ready.message.body) > LARGE:
-                self.link.poll()
-            if confirms.nacked and not self.refuse_nacked:
+            number = lanes.take()
+            while number is None and confirms.in_flight and not self._must_stop(confirms):
+                self._await(confirms, most=confirms.in_flight - 1)
+                if not self.batch.still_held():
+                    return
+                number = lanes.take()
+            if number is None:
+                return
+            self._put_on_its_way(number, confirms, lanes, look=turn % POLL_EVERY == 0)
+            if self._must_stop(confirms):
                 return
             if confirms.in_flight >= self.max_in_flight:
                 # Down to the half, so that one half is confirmed while the other is written.
                 self._await(confirms, most=self.max_in_flight // 2)
+
+    def _must_stop(self, confirms: Confirms) -> bool:
+        return bool(confirms.nacked) and not self.refuse_nacked
+
+    def _put_on_its_way(self, number: int, confirms: Confirms, lanes: Lanes, *, look: bool) -> None:
+        entry = self.batch.entries[number]
+        try:
+            ready = self.make(entry)
+            tag = self.link.publish(
+                ready.message, exchange=ready.exchange, routing_key=ready.routing_key, mandatory=self.mandatory
+            )
+        except PermanentError as error:
+            self.receipts.refuse(number, error)
+            lanes.close(number)
+            return
+        confirms.published(tag, number, entry)
+        if self.careful:
+            self._await(confirms, most=0)
+            self.careful = False
+        elif look or len(ready.message.body) > LARGE:
+            self.link.poll()
 
     def _await(self, confirms: Confirms, *, most: int) -> None:
         in_flight, heard = confirms.in_flight, time.monotonic()

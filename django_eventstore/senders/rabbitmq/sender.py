@@ -30,7 +30,8 @@ class RabbitMQSender(EventSender):
     """Publishes events to an exchange of RabbitMQ.
 
     An event is accepted when the broker has confirmed it: then every durable queue that it was routed to has it on disk, and
-    a quorum queue on a majority of its replicas. The events of a batch are published without waiting for one another. With
+    a quorum queue on a majority of its replicas. The events of a batch are published without waiting for one another, but for
+    those of the same stream, each of which is confirmed before the next one leaves (``max_in_flight_per_stream``). With
     ``mandatory`` (the default) an event that no queue is bound for is refused; without it the broker drops it and confirms.
 
     ``url``: ``amqp://`` or ``amqps://``, several joined by ``;``. Without it, Celery's broker. See the guide for the others.
@@ -54,6 +55,7 @@ class RabbitMQSender(EventSender):
         dataschema: str = DEFAULT_DATASCHEMA,
         headers: Mapping[str, str] | None = None,
         max_in_flight: int = 1_000,
+        max_in_flight_per_stream: int = 1,
         max_bytes: int = 16 * MEBIBYTE,
         timeout: timedelta = timedelta(seconds=30),
         connect_timeout: timedelta = timedelta(seconds=5),
@@ -63,6 +65,10 @@ class RabbitMQSender(EventSender):
         self.format = WireFormat(shape=format, source=source, dataschema=dataschema)
         require(nacked in ("wait", "refuse"), f"nacked must be 'wait' or 'refuse', got {nacked!r}.")
         require(max_in_flight > 0, f"max_in_flight must be positive, got {max_in_flight!r}.")
+        require(
+            max_in_flight_per_stream > 0,
+            f"max_in_flight_per_stream must be positive, got {max_in_flight_per_stream!r}.",
+        )
         require(max_bytes > 0, f"max_bytes must be positive, got {max_bytes!r}.")
         require_positive(timeout=timeout, connect_timeout=connect_timeout)
         self.url, self.tls = url, dict(tls or {})
@@ -70,6 +76,7 @@ class RabbitMQSender(EventSender):
         self.mandatory, self.nacked = mandatory, nacked
         self.headers = dict(headers or {})
         self.max_in_flight, self.max_bytes = max_in_flight, max_bytes
+        self.max_in_flight_per_stream = max_in_flight_per_stream
         self.timeout, self.connect_timeout = timeout, connect_timeout
         self._link = ProcessLocal(self._open, close=Link.close, usable=Link.is_usable)
         self._careful = False
@@ -108,6 +115,7 @@ class RabbitMQSender(EventSender):
             mandatory=self.mandatory,
             refuse_nacked=self.nacked == "refuse",
             max_in_flight=self.max_in_flight,
+            per_stream=self.max_in_flight_per_stream,
             silence=self.timeout,
             careful=self._careful,
         )
