@@ -49,16 +49,16 @@ def _free_stream_afterwards() -> None:
 
 def _forget_passed_by() -> None:
     """What was passed by for a blocked stream is no reason to save the offset."""
-    from django_eventstore.consumers.loop import ConsumerLoop
+    from django_eventstore.consumers.keeping import Tenancy
 
-    is_next = ConsumerLoop._is_next
+    is_next = Tenancy._is_next
 
-    def wrong(loop: Any, work: Any, entry: Any) -> bool:
-        found = is_next(loop, work, entry)
+    def wrong(work: Any, entry: Any) -> bool:
+        found = is_next(work, entry)
         work.has_passed_by = False
         return found
 
-    ConsumerLoop._is_next = wrong  # type: ignore[method-assign]
+    Tenancy._is_next = wrong  # type: ignore[method-assign]
 
 
 def _save_before_send() -> None:
