@@ -2,7 +2,7 @@
 #   make test ARGS="-k offsets -x"       passes arguments to pytest
 #   make test-sqlite                     one database only (sqlite, postgresql, mariadb)
 #   make test TESTS=tests/store          part of the suite
-#   make test WORKERS=0                  in one process, for a debugger; by default one process per core
+#   make test WORKERS=0                  in one process, for a debugger; by default one process per core (SQLite: and one more)
 #   make test PYTHON=python3.13 VENV=.venv-3.13
 
 PYTHON ?= python3

@@ -36,6 +36,11 @@ def pytest_configure(config: pytest.Config) -> None:
     )
 
 
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """One per core; one more beside SQLite, where the tests of servers run: those wait most of their time."""
+    return (os.cpu_count() or 1) + (databases.chosen_vendor() == "sqlite")
+
+
 def pytest_report_header(config: pytest.Config) -> str:
     vendor = databases.chosen_vendor()
     seed = getattr(config.option, "randomly_seed", "none")
