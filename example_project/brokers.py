@@ -1,7 +1,7 @@
 """Sends the shop's events to the message brokers that answer here, and reads back what arrived.
 
-    python brokers.py    RabbitMQ, Kafka, NATS and Redis where they usually are, or where RABBITMQ_URL, KAFKA_URL, NATS_URL and
-                         REDIS_URL say; ends with 0 if at least one answered and each received all events, each stream in order
+    python brokers.py    RabbitMQ, Kafka, NATS and Redis where they usually are, or where RABBITMQ_URL, KAFKA_URL, NATS_URL
+                         and REDIS_URL say; ends with 0 if at least one answered and each received all of it in order
 
 Each gets an exchange, topic, stream or key of its own for this run, which is removed at the end.
 """
