@@ -16,6 +16,7 @@ from tests.servers import PostgresCluster
 pytestmark = [pytest.mark.postgresql, pytest.mark.needs("postgres-binaries")]
 
 ROUNDS = 3
+MOST_CRASHES = 5
 
 # The slowest walwriter there is and nobody else: only a commit that waits for it brings anything to the disk.
 SETTINGS = {"synchronous_commit": "off", "wal_writer_delay": "10s", "autovacuum": "off"}
@@ -60,12 +61,16 @@ def test_what_a_reader_was_given_is_still_there_after_an_immediate_stop(stage: S
 
 
 def test_a_pass_that_does_not_wait_for_its_commit_is_found(stage: Stage, cluster: PostgresCluster) -> None:
-    with installed("asynchronous commit", using=stage.using):
-        _crash(stage, cluster)
-    stage.actor("b").record_alone()
-    stage.actor("b").record_alone()
-    stage.read_all()
+    broken: set[str] = set()
+    for _ in range(MOST_CRASHES):  # on a busy machine the walwriter may wake up too late, and then nothing is lost
+        with installed("asynchronous commit", using=stage.using):
+            _crash(stage, cluster)
+        stage.actor("b").record_alone()
+        stage.actor("b").record_alone()
+        stage.read_all()
+        found = violations(stage.observe(), longest_delay=600)
+        print(*found, sep="\n")
+        if broken := broken_promises(found):
+            break
 
-    found = violations(stage.observe(), longest_delay=600)
-    print(*found, sep="\n")
-    assert {"P1", "P2", "P3"} <= broken_promises(found)
+    assert {"P1", "P2", "P3"} <= broken
