@@ -146,15 +146,15 @@ class HandlerThreads:
 
     def _take(self) -> Call | None:
         with self._changed:
-            while not self._waiting:
-                if self._closed:
-                    self._threads -= 1
-                    self._changed.notify_all()
-                    return None
+            if not self._waiting:
                 self._idle += 1
-                self._changed.notify_all()
-                self._changed.wait()
+                self._changed.notify_all()  # once: idle threads that told of it at each waking would never sleep
+                self._changed.wait_for(lambda: self._waiting or self._closed)
                 self._idle -= 1
+            if not self._waiting:
+                self._threads -= 1
+                self._changed.notify_all()
+                return None
             call = self._waiting.popleft()
             self._running.add(call)
             self._told_of_full = self._told_of_full and bool(self._waiting)

@@ -370,6 +370,26 @@ def test_an_idle_thread_is_used_again():
     assert 1 == len(idents)
 
 
+@override_settings(EVENTSTORE={"AFTER_COMMIT_THREADS": 2})
+def test_idle_threads_sleep(own_threads, monkeypatch):
+    """Each that woke up for nothing once told all the others, who woke up for nothing and told it."""
+    together = threading.Barrier(2)
+
+    @handles(COUNTED, name="both", mode="after_commit")
+    def both(event):
+        together.wait(10)
+
+    record_numbers(1, 2)
+    drain_after_commit()
+    woken = []
+    notify_all = own_threads._changed.notify_all
+    monkeypatch.setattr(own_threads._changed, "notify_all", lambda: woken.append(1) or notify_all())
+    with own_threads._changed:
+        notify_all()
+    threading.Event().wait(0.2)
+    assert (2, []) == (own_threads._threads, woken)
+
+
 @override_settings(EVENTSTORE={"AFTER_COMMIT_THREADS": 1, "AFTER_COMMIT_QUEUE": 2})
 def test_beyond_the_queue_the_committing_thread_runs_it_and_it_is_logged_once(caplog, failures):
     go, busy = threading.Event(), threading.Event()
