@@ -241,11 +241,17 @@ def test_a_stream_that_is_full_makes_the_consumer_wait_and_loses_nothing(in_flig
         jetstream.close()
 
 
-def test_nothing_of_a_stream_is_stored_ahead_of_what_was_not_taken(jetstream):
-    """A receiver that has seen it would drop the earlier one, and another worker's repeat of it the server."""
+def with_room_for_one_per_subject(jetstream):
+    """Makes a second stream, which takes no further message of a subject; returns its name."""
     name = f"{jetstream.name}-2"
     limits = {"max_msgs_per_subject": 1, "discard": "new", "discard_new_per_subject": True}
     jetstream.make(name, subjects=[f"{name}.>"], **limits)
+    return name
+
+
+def test_nothing_of_a_stream_is_stored_ahead_of_what_was_not_taken(jetstream):
+    """A receiver that has seen it would drop the earlier one, and another worker's repeat of it the server."""
+    name = with_room_for_one_per_subject(jetstream)
     entries = contract.entries(3, streams=1)
     entries[2].type = "contract.Other"
     options = {"stream": name, "subject": f"{name}.{{type}}"}
@@ -262,9 +268,7 @@ def test_nothing_of_a_stream_is_stored_ahead_of_what_was_not_taken(jetstream):
 
 
 def test_what_was_stored_ahead_of_another_stream_is_not_there_twice(jetstream):
-    name = f"{jetstream.name}-2"
-    limits = {"max_msgs_per_subject": 1, "discard": "new", "discard_new_per_subject": True}
-    jetstream.make(name, subjects=[f"{name}.>"], **limits)
+    name = with_room_for_one_per_subject(jetstream)
     entries = contract.entries(3, streams=3)
     entries[2].type = "contract.Other"
     options = {"stream": name, "subject": f"{name}.{{type}}"}
